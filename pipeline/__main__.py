@@ -1,0 +1,54 @@
+"""Small commands beside DVC: `python -m pipeline check | sync`."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from pipeline import params, paths
+from pipeline.errors import exit_status
+
+
+def composed(conf: Path, *overrides: str) -> dict[str, Any]:
+    """What conf/ composes params.yaml to, for the default scale or with overrides such as `scale=smoke`."""
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    with initialize_config_dir(str(conf.resolve()), version_base=None):
+        return dict(OmegaConf.to_container(compose("config", list(overrides)), resolve=True))  # type: ignore[arg-type]
+
+
+def differences(actual: Any, expected: Any, key: str = "") -> list[str]:
+    """One line for each key whose value in params.yaml is not the composed one."""
+    if isinstance(actual, dict) and isinstance(expected, dict):
+        names = [*actual, *(name for name in expected if name not in actual)]
+        below = (differences(actual.get(name), expected.get(name), f"{key}.{name}".strip(".")) for name in names)
+        return [line for lines in below for line in lines]
+    return [] if actual == expected else [f"{key} = {actual!r}; conf/ composes {expected!r}"]
+
+
+def check() -> None:
+    """Validate params.yaml as a whole, and say where it departs from the default scale of conf/."""
+    params.load()
+    for line in differences(params.read_yaml(paths.PARAMS), composed(Path("conf"))):
+        print(f"params.yaml: {line}")
+
+
+def sync() -> None:
+    """Fill the MLflow store from the run files."""
+    from pipeline import tracking
+
+    print(f"MLflow: {tracking.sync()} runs written to {tracking.store_uri()}")
+
+
+def main() -> None:
+    commands = {"check": check, "sync": sync}
+    parser = argparse.ArgumentParser(prog="python -m pipeline", description=__doc__)
+    subparsers = parser.add_subparsers(required=True)
+    for name, command in commands.items():
+        subparsers.add_parser(name, help=command.__doc__).set_defaults(command=command)
+    parser.parse_args().command()
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(main))

@@ -1,0 +1,125 @@
+"""Whole batches, cut from the memory map in one go: crops, mirrors, colour noise, minus the mean image."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from pipeline.data.augment import Indices, crop_leaders, draw
+from pipeline.data.store import Split, SplitName, Store
+from pipeline.paper import recipe as paper
+from pipeline.params import Settings
+
+Batch = tuple[Tensor, Tensor]  # (N, 3, crop, crop) float32 and (N,) int64
+
+
+class Plan(NamedTuple):
+    """One batch to be cut: which images, and from where in each."""
+
+    images: Indices
+    top: Indices
+    left: Indices
+    mirror: NDArray[np.bool_]
+    colour: NDArray[np.float32] | None  # N x 3
+    divisor: float
+
+
+class Crops(Dataset[Batch]):
+    """A split from which batches are cut by a plan."""
+
+    def __init__(self, split: Split, mean_image: NDArray[np.float32], crop_px: int) -> None:
+        self._labels = torch.from_numpy(np.asarray(split.labels))
+        self._windows = sliding_window_view(split.images, (crop_px, crop_px), axis=(1, 2))  # (N, y, x, C, crop, crop)
+        self._mean_windows = sliding_window_view(mean_image, (crop_px, crop_px), axis=(0, 1))  # (y, x, C, crop, crop)
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def __getitem__(self, plan: Plan) -> Batch:
+        pixels = self._windows[plan.images, plan.top, plan.left]  # (N, C, crop, crop) uint8, a copy
+        means = self._mean_windows[plan.top, plan.left]
+        x = torch.from_numpy(pixels).float().sub_(torch.from_numpy(means))
+        mirrored = torch.from_numpy(plan.mirror)
+        if mirrored.any():
+            x[mirrored] = x[mirrored].flip(3)
+        if plan.colour is not None:
+            x = (x + torch.from_numpy(plan.colour)[:, :, None, None]) / plan.divisor
+        x = x.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+        return x, self._labels[torch.from_numpy(plan.images)]
+
+
+class Epochs(Sampler[Plan]):
+    """The training batches of one epoch after another; Lightning names the epoch by `set_epoch`."""
+
+    def __init__(self, store: Store, settings: Settings, seed: int) -> None:
+        self._settings, self._seed, self._epoch = settings, seed, 0
+        self._images = store.meta.counts["train"]
+        self._margin_px = store.meta.canvas_px - settings.net.crop_px
+        self._rgb_axes = np.asarray(store.meta.rgb_eigenvectors) * np.asarray(store.meta.rgb_std)
+        self._chunk = paper.item(settings.recipe, "crop_sharing")
+        self._noise = paper.item(settings.recipe, "colour_noise")
+
+    def set_epoch(self, epoch: int) -> None:
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-self._images // self._settings.train.batch_images)
+
+    def __iter__(self) -> Iterator[Plan]:
+        train = self._settings.train
+        order, draws = draw(self._seed, self._epoch, self._images, self._margin_px, self._rgb_axes, train.colour_sigma)
+        noisy = train.colour_sigma > 0 and self._epoch < self._noise.until * train.epochs
+        for start in range(0, self._images, train.batch_images):
+            batch = order[start : start + train.batch_images]
+            leaders = crop_leaders(batch, self._chunk)
+            colour = draws.colour[batch] if noisy else None
+            yield Plan(
+                batch, draws.top[leaders], draws.left[leaders], draws.mirror[leaders], colour, self._noise.divisor
+            )
+
+
+@dataclass(frozen=True)
+class View:
+    """One of the crops that a test image is seen through (section 4.1). Offsets in pixels."""
+
+    top: int
+    left: int
+    mirror: bool
+
+
+def one_crop(canvas_px: int, crop_px: int) -> list[View]:
+    centre = (canvas_px - crop_px) // 2
+    return [View(centre, centre, False)]
+
+
+def ten_crops(canvas_px: int, crop_px: int) -> list[View]:
+    """Four corners and the centre, and their mirror images."""
+    end, centre = canvas_px - crop_px, (canvas_px - crop_px) // 2
+    corners = [(0, 0), (0, end), (end, 0), (end, end), (centre, centre)]
+    return [View(top, left, mirror) for mirror in (False, True) for top, left in corners]
+
+
+def view_plans(images: int, batch_images: int, view: View) -> list[Plan]:
+    """All images in their order, through one view, without noise."""
+    plans = []
+    for start in range(0, images, batch_images):
+        batch = np.arange(start, min(start + batch_images, images))
+        place = np.full_like(batch, view.top), np.full_like(batch, view.left)
+        plans.append(Plan(batch, *place, np.full(len(batch), view.mirror), None, 1.0))
+    return plans
+
+
+def train_loader(store: Store, settings: Settings, seed: int) -> DataLoader[Batch]:
+    crops = Crops(store.split("train"), store.mean_image, settings.net.crop_px)
+    return DataLoader(crops, sampler=Epochs(store, settings, seed), batch_size=None)
+
+
+def view_loader(store: Store, split: SplitName, crop_px: int, batch_images: int, view: View) -> DataLoader[Batch]:
+    crops = Crops(store.split(split), store.mean_image, crop_px)
+    return DataLoader(crops, sampler=view_plans(len(crops), batch_images, view), batch_size=None)

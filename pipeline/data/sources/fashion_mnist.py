@@ -1,0 +1,200 @@
+"""Fashion-MNIST (Xiao, Rasul and Vollgraf 2017): four IDX files from the first place that has them all."""
+
+import gzip
+import hashlib
+import os
+import shutil
+import struct
+import subprocess
+import tempfile
+import zlib
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import paths
+from pipeline.data.sources import RawImages
+from pipeline.errors import UserError
+from pipeline.files import replacing
+
+CLASSES = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
+# Of the unpacked files: Debian compresses them anew.
+SHA256 = {
+    "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+}
+PACKAGE = "dataset-fashion-mnist"
+INSTALLED = Path("/usr/share/datasets/fashion-mnist")
+URLS = (
+    "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+    "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",
+)
+CONNECT_S, READ_S = 3, 10
+APT_UPDATE_S, APT_DOWNLOAD_S = 20, 600
+APT_OPTIONS = ["-q", "-o", "Acquire::Retries=0", "-o", "Acquire::http::Timeout=5", "-o", "Acquire::https::Timeout=5"]
+
+
+class Unavailable(Exception):
+    """Why a place cannot give the four files."""
+
+
+class Refused(Unavailable):
+    """A file is there, but is not the one published."""
+
+
+def load() -> RawImages:
+    contents = _contents()
+    train_images, train_labels = (parse_idx(name, contents[name]) for name in list(SHA256)[:2])
+    test_images, test_labels = (parse_idx(name, contents[name]) for name in list(SHA256)[2:])
+    return RawImages(
+        train_images[..., np.newaxis],
+        train_labels.astype(np.int64),
+        test_images[..., np.newaxis],
+        test_labels.astype(np.int64),
+        CLASSES,
+        dict(SHA256),
+    )
+
+
+def parse_idx(name: str, content: bytes) -> NDArray[np.uint8]:
+    """The array of an IDX file of bytes; the digit after "idx" in its name is the number of dimensions."""
+    dimensions = int(name.split("idx")[1][0])
+    header = 4 + 4 * dimensions
+    magic = bytes([0, 0, 8, dimensions])  # 8: unsigned bytes
+    if len(content) < header or content[:4] != magic:
+        raise UserError(
+            f"{name}: starts with {content[:4].hex()}; accepted is an IDX file that starts with {magic.hex()}"
+        )
+    shape = struct.unpack(f">{dimensions}I", content[4:header])
+    values = np.frombuffer(content, np.uint8, offset=header)
+    if values.size != np.prod(shape, dtype=object):
+        raise UserError(f"{name}: holds {values.size} values; accepted is the {shape} that its header announces")
+    return values.reshape(shape)
+
+
+def _contents() -> dict[str, bytes]:
+    kept = paths.downloads() / "fashion-mnist"
+    places: dict[str, Callable[[], dict[str, bytes]]] = {
+        str(kept): partial(_read, kept),
+        str(INSTALLED): partial(_read, INSTALLED),
+        f"`apt-get download {PACKAGE}`": partial(_fetch, _from_debian, kept),
+        **{url: partial(_fetch, partial(_from_web, url), kept) for url in URLS},
+    }
+    failures: dict[str, Unavailable] = {}
+    for place, read in places.items():
+        try:
+            contents = read()
+        except Unavailable as failure:
+            failures[place] = failure
+            continue
+        refused = "".join(f"; refused {failure}" for failure in failures.values() if isinstance(failure, Refused))
+        print(f"Fashion-MNIST: from {place}{refused}")
+        return contents
+    raise UserError(
+        "Fashion-MNIST: no place has its four files.\n"
+        + "".join(f"  {place}: {failure}\n" for place, failure in failures.items())
+        + f"Connect to the network and run again, or install Debian's package {PACKAGE} (after `apt-get update`), "
+        + f"or put {', '.join(f'{name}.gz' for name in SHA256)} (or the unpacked files) into {kept}"
+    )
+
+
+def _read(folder: Path) -> dict[str, bytes]:
+    """The four files unpacked, each with the checksum it must have."""
+    return {name: _read_one(folder, name) for name in SHA256}
+
+
+def _read_one(folder: Path, name: str) -> bytes:
+    refused = []
+    for path in (folder / f"{name}.gz", folder / name):
+        try:
+            content = path.read_bytes()
+            if content.startswith(b"\x1f\x8b"):
+                content = gzip.decompress(content)
+        except FileNotFoundError:
+            continue
+        except (OSError, EOFError, zlib.error) as error:
+            refused.append(f"{path}: cannot be unpacked ({error}); delete it, or replace it by a whole copy")
+            continue
+        found = hashlib.sha256(content).hexdigest()
+        if found == SHA256[name]:
+            return content
+        refused.append(f"{path}: unpacked SHA-256 is {found}, accepted is {SHA256[name]}; delete or replace the file")
+    if refused:
+        raise Refused("; ".join(refused))
+    raise Unavailable(f"has neither {name}.gz nor {name}")
+
+
+def _fetch(into: Callable[[Path], Path], kept: Path) -> dict[str, bytes]:
+    """Download to a temporary folder; only files that pass the check are kept for the next time."""
+    try:
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = into(Path(temporary))
+            contents = _read(folder)
+            _keep(folder, kept)
+    except OSError as error:  # requests' errors are OSErrors too
+        raise Unavailable(str(_first_cause(error))) from error
+    return contents
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """What went wrong, without the names of the libraries that passed it on."""
+    return _first_cause(error.__context__) if error.__context__ else error
+
+
+def _keep(folder: Path, kept: Path) -> None:
+    try:
+        for name in SHA256:
+            with replacing(kept / f"{name}.gz") as place:
+                shutil.copyfile(folder / f"{name}.gz", place)
+    except OSError as error:
+        raise UserError(f"{kept}: cannot be written ({error.strerror}); make room or make it writable") from error
+
+
+def _from_debian(temporary: Path) -> Path:
+    """Debian's package, unpacked without installing it: no root needed."""
+    if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
+        raise Unavailable("apt-get or dpkg-deb is not on this machine")
+    download = ["apt-get", "download", *APT_OPTIONS, PACKAGE]
+    failure = _run(download, temporary, APT_DOWNLOAD_S)
+    if failure and "Unable to locate" in failure:  # no package lists here: fetch them, for this call only
+        lists = ["-o", f"Dir::State::lists={temporary}/lists", "-o", f"Dir::Cache={temporary}/cache"]
+        for folder in ("lists/partial", "cache/archives/partial"):
+            (temporary / folder).mkdir(parents=True)
+        _run(["apt-get", "update", *APT_OPTIONS, *lists], temporary, APT_UPDATE_S)
+        failure = _run([*download, *lists], temporary, APT_DOWNLOAD_S)
+    if failure:
+        raise Unavailable(failure)
+    for package in temporary.glob(f"{PACKAGE}_*.deb"):
+        if failure := _run(["dpkg-deb", "-x", package.name, "unpacked"], temporary, APT_DOWNLOAD_S):
+            raise Unavailable(failure)
+    return temporary / "unpacked" / INSTALLED.relative_to("/")
+
+
+def _run(command: list[str], folder: Path, timeout_s: float) -> str | None:
+    """None if the command succeeded, else why not."""
+    environment = {**os.environ, "LC_ALL": "C", "RES_OPTIONS": "timeout:2"}
+    try:
+        done = subprocess.run(
+            command, cwd=folder, env=environment, timeout=timeout_s, stdin=subprocess.DEVNULL, capture_output=True
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"{command[0]}: {error}"
+    lines = done.stderr.decode(errors="replace").splitlines()
+    errors = [line for line in lines if line.startswith(("E:", "dpkg-deb: error"))] or lines[-1:]
+    return None if done.returncode == 0 else " ".join(errors) or f"exit status {done.returncode}"
+
+
+def _from_web(url: str, temporary: Path) -> Path:
+    import pooch
+
+    pooch.get_logger().setLevel("WARNING")
+    download = pooch.HTTPDownloader(progressbar=True, timeout=(CONNECT_S, READ_S))
+    for name in SHA256:
+        file = f"{name}.gz"
+        pooch.retrieve(url + file, known_hash=None, fname=file, path=temporary, downloader=download)
+    return temporary

@@ -1,0 +1,118 @@
+"""The image store that `prepare` writes: arrays that are read by memory map, and what is known about them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from tokenize import TokenError
+from typing import Annotated, Any, Literal, Self, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, ValidationError
+
+from pipeline.errors import UserError
+from pipeline.files import sha256
+from pipeline.params import Strict
+
+SplitName = Literal["train", "val", "test"]
+SPLITS: tuple[SplitName, ...] = get_args(SplitName)
+ARRAYS = (*(f"{split}/{kind}.npy" for split in SPLITS for kind in ("images", "labels")), "mean_image.npy")
+
+Three = Field(min_length=3, max_length=3)
+
+
+class Skipped(Strict):
+    file: str
+    reason: str
+
+
+class Meta(Strict):
+    """meta.json. No times and no paths of the machine, so that it is byte-identical everywhere."""
+
+    dataset: str
+    canvas_px: int = Field(ge=1)
+    channels: Literal[1, 3]
+    classes: list[str]
+    counts: dict[SplitName, Annotated[int, Field(ge=1)]] = Three
+    sources: dict[str, str]  # SHA-256 of each source file
+    rgb_eigenvectors: list[Annotated[list[float], Three]] = Three  # columns, by falling eigenvalue
+    rgb_std: list[float] = Three  # square roots of the eigenvalues, in grey levels
+    skipped: list[Skipped]
+    sha256: dict[str, str]  # of each array file
+
+    def layout(self, array: str) -> tuple[type[np.generic], tuple[int, ...]]:
+        """Element type and shape of one of ARRAYS."""
+        image = (self.canvas_px, self.canvas_px, self.channels)
+        if array == "mean_image.npy":
+            return np.float32, image
+        split, kind = array.split("/")
+        count = next(count for name, count in self.counts.items() if name == split)
+        return (np.uint8, (count, *image)) if kind == "images.npy" else (np.int64, (count,))
+
+
+@dataclass(frozen=True)
+class Split:
+    images: NDArray[np.uint8]  # N x H x W x C, memory-mapped
+    labels: NDArray[np.int64]  # N
+
+
+@dataclass(frozen=True)
+class Store:
+    folder: Path
+    meta: Meta
+    mean_image: NDArray[np.float32]  # H x W x C: mean of the train split at each pixel
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Checks that every array is there, whole, and as meta.json says. Reads no image."""
+        meta = _read_meta(folder / "meta.json")
+        arrays = {array: _map(folder / array, *meta.layout(array)) for array in ARRAYS}
+        return cls(folder, meta, np.array(arrays["mean_image.npy"]))
+
+    def split(self, name: SplitName) -> Split:
+        images, labels = (f"{name}/{kind}.npy" for kind in ("images", "labels"))
+        return Split(
+            _map(self.folder / images, *self.meta.layout(images)),
+            np.array(_map(self.folder / labels, *self.meta.layout(labels))),
+        )
+
+    def verify(self) -> None:
+        """Read every array and compare its checksum."""
+        for array in ARRAYS:
+            found = sha256(self.folder / array)
+            if found != self.meta.sha256[array]:
+                raise _damaged(self.folder / array, f"SHA-256 is {found}, accepted is {self.meta.sha256[array]}")
+
+
+def _read_meta(path: Path) -> Meta:
+    try:
+        meta = Meta.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); run `dvc repro prepare`") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise _damaged(path, f"{key}: {first['msg']}" if key else first["msg"]) from error
+    if set(meta.sha256) != set(ARRAYS):
+        raise _damaged(path, f"sha256 names {sorted(meta.sha256)}, accepted is {sorted(ARRAYS)}")
+    return meta
+
+
+def _map(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> NDArray[Any]:
+    """The array of a .npy file, without reading it. Never unpickles: open_memmap refuses object arrays."""
+    try:
+        array = np.lib.format.open_memmap(path, mode="r")
+        surplus = path.stat().st_size - array.offset - array.nbytes
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: is missing; run `dvc repro prepare`") from error
+    except (OSError, EOFError, ValueError, SyntaxError, TokenError) as error:
+        raise _damaged(path, f"is truncated or no array file ({error})") from error
+    if array.dtype != dtype or array.shape != shape:
+        found, accepted = f"{array.dtype} {array.shape}", f"{np.dtype(dtype)} {shape}"
+        raise _damaged(path, f"holds {found}, accepted is the {accepted} of meta.json")
+    if surplus:
+        raise _damaged(path, f"has {surplus} bytes after its array, accepted is none")
+    return array
+
+
+def _damaged(path: Path, problem: str) -> UserError:
+    return UserError(f"{path}: {problem}; run `dvc repro -f prepare` to write it again")

@@ -1,0 +1,78 @@
+"""Measure all seeds of a variant and write what was found."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from safetensors import SafetensorError
+from torch import nn
+from tqdm import tqdm
+
+from pipeline import paths
+from pipeline.data.batches import View, one_crop, ten_crops
+from pipeline.data.store import SPLITS, SplitName, Store
+from pipeline.errors import UserError
+from pipeline.evaluation.metrics import mean_of, metrics
+from pipeline.evaluation.predict import class_probabilities, load_net, prediction_table
+from pipeline.files import replacing, write_json
+from pipeline.hardware import device, set_threads
+from pipeline.params import Hardware, Params, Settings
+
+
+def evaluate_variant(params: Params, variant: str) -> None:
+    """Write `metrics.json` and `predictions.parquet`. Training images are seen as test images are: without noise."""
+    params.require_variant(variant)
+    set_threads(params.hardware)
+    store = Store.open(paths.data(params.data.dataset))
+    by_seed: dict[str, Any] = {}
+    tables = []
+    for seed in tqdm(params.seeds, desc=f"evaluate {variant}", unit="seed"):
+        folder = paths.seed(params.scale, variant, seed)
+        facts = _facts(folder / "run.json")
+        measured: dict[str, Any] = {"status": facts["status"]}
+        if facts["status"] == "finished":
+            for split, views, table in _predictions(params, variant, store, folder, facts):
+                measured.setdefault(split, {})[views] = metrics(table)
+                tables.append(table.assign(seed=pd.Series(seed, table.index, "int16"), split=split, views=views))
+        by_seed[str(seed)] = measured
+    finished = [{split: values[split] for split in SPLITS} for values in by_seed.values() if "test" in values]
+    out = paths.evaluation(params.scale, variant)
+    shutil.rmtree(out, ignore_errors=True)
+    with replacing(out / "predictions.parquet") as temporary:
+        pd.concat(tables or [pd.DataFrame()], ignore_index=True).to_parquet(temporary, index=False)
+    write_json(out / "metrics.json", {"seeds": by_seed, "mean": mean_of(finished)})
+
+
+def _predictions(
+    params: Params, variant: str, store: Store, folder: Path, facts: dict[str, Any]
+) -> Iterator[tuple[SplitName, str, pd.DataFrame]]:
+    """What one seed's net says of every image, by split and views."""
+    settings = Settings.model_validate(facts["settings"])
+    net = _load(folder / "model.safetensors", settings, store, params.hardware)
+    canvas_px, crop_px = store.meta.canvas_px, settings.net.crop_px
+    looks: list[tuple[SplitName, str, list[View]]] = [
+        (split, "one_crop", one_crop(canvas_px, crop_px)) for split in SPLITS
+    ]
+    if variant in params.evaluate.ten_crop:
+        looks.append(("test", "ten_crop", ten_crops(canvas_px, crop_px)))
+    for split, name, views in looks:
+        probabilities = class_probabilities(net, store, split, crop_px, views, params.evaluate.batch_images)
+        yield split, name, prediction_table(probabilities, torch.from_numpy(store.split(split).labels))
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); run the train stage again") from error
+
+
+def _load(path: Path, settings: Settings, store: Store, hardware: Hardware) -> nn.Module:
+    try:
+        return load_net(path, settings, len(store.meta.classes)).to(device(hardware))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise UserError(f"{path}: cannot be loaded ({error}); run the train stage again") from error

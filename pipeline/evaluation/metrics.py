@@ -1,0 +1,32 @@
+"""Error rates from predictions."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from pipeline.data.store import SplitName
+
+Metrics = dict[str, float]
+
+
+def metrics(predictions: pd.DataFrame) -> Metrics:
+    """Top-1 and top-5 error in percent, and the mean negative log likelihood in nats."""
+    p_label = predictions["p_label"].to_numpy(dtype=float)
+    return {
+        "error_top1": 100 * float((predictions["rank"] >= 1).mean()),
+        "error_top5": 100 * float((predictions["rank"] >= 5).mean()),
+        "loss": float(-np.log(np.maximum(p_label, np.finfo(np.float32).tiny)).mean()),
+    }
+
+
+def mean_of(trees: Sequence[Mapping[SplitName, dict[str, Metrics]]]) -> dict[SplitName, dict[str, Metrics]]:
+    """The mean over seeds of metrics nested as split, views, metric. Only what every seed has."""
+    first = trees[0] if trees else {}
+    return {
+        split: {
+            views: {name: sum(tree[split][views][name] for tree in trees) / len(trees) for name in values}
+            for views, values in by_views.items()
+        }
+        for split, by_views in first.items()
+    }

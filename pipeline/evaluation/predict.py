@@ -1,0 +1,53 @@
+"""What a trained net says about every image of a split, through one crop or averaged over ten."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from pipeline.data.batches import View, view_loader
+from pipeline.data.store import SplitName, Store
+from pipeline.models.alexnet import alexnet
+from pipeline.params import Settings
+
+TOP = 5
+
+
+def load_net(weights: Path, settings: Settings, classes: int) -> nn.Module:
+    """The net with its trained weights, ready to be asked. Raises safetensors' error where the file is damaged."""
+    net = alexnet(settings, classes)
+    net.load_state_dict(load_file(weights))
+    return net.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+@torch.inference_mode()
+def class_probabilities(
+    net: nn.Module, store: Store, split: SplitName, crop_px: int, views: list[View], batch_images: int
+) -> Tensor:
+    """Softmax averaged over `views` (section 4.1). Returns (N, classes) float32, in the split's order."""
+    device = next(net.parameters()).device
+    total = torch.zeros(store.meta.counts[split], len(store.meta.classes))
+    for view in views:
+        start = 0
+        for x, labels in view_loader(store, split, crop_px, batch_images, view):
+            total[start : start + len(labels)] += net(x.to(device)).softmax(1).cpu()
+            start += len(labels)
+    return total / len(views)
+
+
+def prediction_table(probabilities: Tensor, labels: Tensor) -> pd.DataFrame:
+    """One row for each image: label, rank of the true label (0: first), its probability, the best labels.
+
+    Equal probabilities count against the net: whatever is not behind the true label is before it.
+    """
+    own = probabilities.gather(1, labels[:, None])
+    rank = (probabilities >= own).sum(1) - 1
+    p, top = probabilities.topk(min(TOP, probabilities.shape[1]))
+    columns = {"index": np.arange(len(labels), dtype=np.int32), "label": labels.numpy().astype(np.int16)}
+    columns |= {"rank": rank.numpy().astype(np.int16), "p_label": own[:, 0].numpy()}
+    columns |= {f"top{k + 1}": top[:, k].numpy().astype(np.int16) for k in range(top.shape[1])}
+    columns |= {f"p{k + 1}": p[:, k].numpy() for k in range(p.shape[1])}
+    return pd.DataFrame(columns)

@@ -1,0 +1,1 @@
+"""The nets and their parts: plain torch modules."""

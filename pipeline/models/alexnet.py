@@ -1,0 +1,96 @@
+"""AlexNet, built from the paper's layer table at any crop and width, in either reading of the recipe."""
+
+import math
+from collections import OrderedDict
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.models.normalisation import ResponseNorm, WithinMapNorm
+from pipeline.paper import recipe as paper
+from pipeline.paper.net import POOL_STRIDE, Shape, paper_shapes, shapes
+from pipeline.params import Net, Recipe, Settings
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
+
+
+class Dropout(nn.Module):
+    """Section 4.2 to the letter: units are silenced in training and scaled at test.
+
+    torch's own scales in training instead: the same function, but twice the gradient and the initial scale.
+    """
+
+    def __init__(self, p: float = paper.DROPOUT_P) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return x * (1 - self.p)
+        return x * (torch.rand_like(x) >= self.p)  # several times faster than bernoulli_
+
+
+def alexnet(settings: Settings, classes: int) -> nn.Sequential:
+    """The net with its initial weights, drawn from torch's global generator.
+
+    Input: (N, 3, crop, crop) float32, grey levels (0-255) minus the mean image. Output: (N, classes) logits.
+    """
+    net = settings.net
+    table = shapes(net.crop_px, net.width, net.grouped, net.pool_px, classes)
+    model = nn.Sequential(OrderedDict(_modules(table, net, settings.recipe)))
+    _initialise(model, table, settings.recipe)
+    return model
+
+
+def _modules(table: list[Shape], net: Net, recipe: Recipe) -> list[tuple[str, nn.Module]]:
+    modules: list[tuple[str, nn.Module]] = []
+    for shape in table:
+        modules += _conv(shape, net, recipe) if shape.layer.size else _fully_connected(shape, net, table[-1])
+    return modules
+
+
+def _conv(shape: Shape, net: Net, recipe: Recipe) -> list[tuple[str, nn.Module]]:
+    layer = shape.layer
+    conv = nn.Conv2d(shape.maps_in, shape.maps, layer.size or 0, layer.stride, layer.padding, groups=shape.groups)
+    activation = ("act", ACTIVATIONS[net.activation]())
+    pool = [("pool", nn.MaxPool2d(net.pool_px, POOL_STRIDE))] if layer.pool else []
+    norms: list[tuple[str, nn.Module]] = []
+    if layer.name in net.norm_layers:
+        alpha, columns = paper.item(recipe, "lrn_alpha"), paper.item(recipe, "lrn_columns")
+        norms.append(("norm", ResponseNorm(paper.LRN_N, paper.LRN_K, alpha, columns)))
+        within = paper.item(recipe, "second_norm")
+        if layer.name == "conv2" and within:
+            norms.append(("norm_within", WithinMapNorm(within.n, within.k, within.alpha)))
+    if layer.name == "conv1" and norms and paper.item(recipe, "first_norm") == "before_activation":
+        rest = [*norms, *pool, activation]
+    else:
+        rest = [activation, *norms, *pool]
+    return [(layer.name, conv), *((f"{layer.name}_{name}", module) for name, module in rest)]
+
+
+def _fully_connected(shape: Shape, net: Net, last: Shape) -> list[tuple[str, nn.Module]]:
+    name = shape.layer.name
+    modules: list[tuple[str, nn.Module]] = [("flatten", nn.Flatten())] if name == "fc6" else []
+    modules.append((name, nn.Linear(shape.maps_in, shape.maps)))
+    if shape is last:
+        return modules
+    modules.append((f"{name}_act", ACTIVATIONS[net.activation]()))
+    if name in net.dropout_layers:
+        modules.append((f"{name}_drop", Dropout()))
+    return modules
+
+
+@torch.no_grad()
+def _initialise(model: nn.Sequential, table: list[Shape], recipe: Recipe) -> None:
+    """Section 5, with each layer's spread times sqrt(its fan-in at full size / its fan-in here).
+
+    At full size the factor is 1. Without it a narrower net passes on a weaker signal and does not start to learn.
+    """
+    stds = paper.item(recipe, "weight_std")
+    grouped = any(shape.groups > 1 for shape in table)
+    for shape, full in zip(table, paper_shapes(grouped), strict=True):
+        module = model.get_submodule(shape.layer.name)
+        assert isinstance(module, nn.Conv2d | nn.Linear)
+        assert module.bias is not None
+        module.weight.normal_(0, stds[shape.layer.name] * math.sqrt(full.fan_in / shape.fan_in))
+        module.bias.fill_(shape.layer.bias)

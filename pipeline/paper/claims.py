@@ -1,0 +1,93 @@
+"""The paper's claims, and our own questions, as data: what each says, its figures, and what would test it."""
+
+from functools import cache
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from pipeline.params import Name, Strict, read_yaml
+
+Unit = Literal["points", "ratio", "count", "percent"]
+Kind = Literal["effect", "absolute", "limit", "exact", "observation"]
+Key = Literal["top1", "top5", "value"]
+Views = Literal["one_crop", "ten_crop"]
+Agreement = Literal["equal", "leading_digits", "at_most"]
+
+RUN_MEASURES = ("error", "overfitting", "epochs_to_25_train_error")
+
+
+class Side(Strict):
+    """One arm of a comparison: whose error, on which split, on how many crops of each image."""
+
+    variant: Name
+    split: Literal["train", "val", "test"] = "test"
+    views: Views = "one_crop"
+
+    def __str__(self) -> str:
+        marks = [mark for mark, usual in ((self.split, "test"), (self.views, "one_crop")) if mark != usual]
+        return f"{self.variant} ({', '.join(marks)})" if marks else self.variant
+
+
+class Figures(Strict):
+    """What the paper gives: the effect (or the value itself), and the two arms where it prints them."""
+
+    effect: float | None = None
+    treatment: float | None = None
+    control: float | None = None
+
+
+class Claim(Strict):
+    id: Name
+    section: str
+    statement: str
+    kind: Kind
+    unit: Unit
+    measure: Name
+    figures: dict[Key, Figures] = Field(min_length=1)  # the main metric first
+    treatment: Side | None = None
+    control: Side | None = None
+    data: list[str] = Field(default_factory=list)  # where a run counts as the paper's own experiment
+    net: Literal["alexnet", "four_layer"] = "alexnet"
+    agreement: Agreement = "equal"
+    not_run: str | None = None
+    cannot_run: str | None = None
+
+    @model_validator(mode="after")
+    def _testable_or_explained(self) -> Self:
+        if self.kind == "observation" and not (self.not_run or self.cannot_run):
+            raise ValueError(f"{self.id}: an observation says under not_run or cannot_run why it has no result")
+        if self.kind in ("effect", "limit") and not (self.treatment and self.control):
+            raise ValueError(f"{self.id}: accepted is a treatment and a control")
+        if self.kind in ("effect", "limit", "absolute") and self.measure not in RUN_MEASURES:
+            raise ValueError(f"{self.id}: measure = {self.measure!r}: accepted is one of {', '.join(RUN_MEASURES)}")
+        return self
+
+    def metric(self, key: Key) -> str:
+        prefix = ""
+        if self.measure == "error" and self.treatment:
+            prefix = "test_minus_val_" if self.kind == "limit" else f"{self.treatment.split}_"
+        return f"{prefix}{self.measure}" + ("" if key == "value" else f"_{key}")
+
+    def row_id(self, key: Key) -> str:
+        return f"{self.id}_top5" if key == "top5" else self.id
+
+
+class Question(Strict):
+    id: Name
+    statement: str
+    treatment: Side
+    control: Side
+
+
+class Registry(Strict):
+    claims: list[Claim]
+    questions: list[Question]
+
+    def claim(self, name: str) -> Claim:
+        return next(claim for claim in self.claims if claim.id == name)
+
+
+@cache
+def registry() -> Registry:
+    return Registry.model_validate(read_yaml(Path(__file__).with_name("claims.yaml")))

@@ -1,0 +1,232 @@
+"""The typed schema of params.yaml. Every error names the key, the value found and what is accepted."""
+
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from pipeline import paths
+from pipeline.errors import UserError
+
+Reading = Literal["printed", "coded"]  # what the paper prints, or what its authors' source does
+ConvLayer = Literal["conv1", "conv2", "conv3", "conv4", "conv5"]
+HiddenLayer = Literal["fc6", "fc7"]
+Range = Annotated[list[float], Field(min_length=2, max_length=2)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+
+
+def _keeps_kernels_whole(width: float) -> float:
+    if (width * 16) % 1:
+        raise ValueError("a multiple of 1/16, which leaves every layer an even number of kernels for its two groups")
+    return width
+
+
+def _keeps_maps_whole(crop_px: int) -> int:
+    if crop_px < 67 or crop_px % 32 != 3:
+        raise ValueError("one of 67, 99, 131, 163, 195, 227: there 3x3/2 and 2x2/2 pooling give maps of equal size")
+    return crop_px
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Data(Strict):
+    dataset: Literal["fashion_mnist", "cifar10", "imagenet2012", "imagenet2010"]
+    canvas_px: int = Field(ge=1)  # side of the stored square; crops are cut from it
+    train_images: int | None = Field(ge=1)  # null: all that validation leaves
+    validation_images: int = Field(ge=1)  # taken from the training split, the same number of each class
+    test_images: int | None = Field(ge=1)  # null: all
+    split_seed: int = Field(ge=0)
+
+
+class Net(Strict):
+    crop_px: Annotated[int, AfterValidator(_keeps_maps_whole)]
+    width: Annotated[float, Field(gt=0, le=1), AfterValidator(_keeps_kernels_whole)]  # share of the paper's kernels
+    grouped: bool  # section 3.2: conv2, conv4, conv5 see their own column only
+    activation: Literal["relu", "tanh", "sigmoid"]  # section 3.1
+    norm_layers: list[ConvLayer]  # section 3.3: layers followed by response normalisation
+    pool_px: Literal[2, 3]  # section 3.4: window of the pooling, at stride 2
+    dropout_layers: list[HiddenLayer]  # section 4.2
+
+
+class Recipe(Strict):
+    """Which reading each item of pipeline/paper/recipe.yaml follows."""
+
+    weight_std: Reading
+    bias_rule: Reading
+    lrn_alpha: Reading
+    lrn_columns: Reading
+    first_norm: Reading
+    second_norm: Reading
+    colour_noise: Reading
+    crop_sharing: Reading
+
+
+class Train(Strict):
+    epochs: int = Field(ge=1)  # at most; a fourth plateau stops earlier
+    batch_images: int = Field(ge=1)
+    lr: float = Field(gt=0)
+    momentum: float = Field(ge=0, lt=1)
+    weight_decay: float = Field(ge=0)
+    patience_epochs: int = Field(ge=1)  # without a better validation error before the rate drops
+    colour_sigma: float = Field(ge=0)  # section 4.1
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"]
+
+
+class Hardware(Strict):
+    accelerator: Literal["auto", "cpu", "gpu"]
+    threads: int | None = Field(ge=1)  # null: one for each physical core
+
+
+class Tune(Strict):
+    trials: int = Field(ge=0)  # 0: the paper's values are taken over untried
+    epochs: int = Field(ge=1)
+    seed: int = Field(ge=0)
+    lr: Range
+    weight_decay: Range
+    random_trials: int = Field(ge=1)  # before the sampler models what it has seen
+    warmup_epochs: int = Field(ge=0)  # before a trial may be pruned
+    storage: str | None  # Optuna's URL; null: an own SQLite file in the resume folder
+
+    @model_validator(mode="after")
+    def _ranges(self) -> Self:
+        for name in ("lr", "weight_decay"):
+            low, high = getattr(self, name)
+            if not 0 < low < high:
+                raise ValueError(f"tune.{name} = {[low, high]}: accepted is [low, high] with 0 < low < high")
+        return self
+
+
+class Evaluate(Strict):
+    ten_crop: list[str]  # variants whose test error is also measured on ten crops
+    batch_images: int = Field(ge=1)
+
+
+class Variant(Strict):
+    title: str
+    section: str  # of the paper
+    sentence: str  # what is changed, and only that
+    recipe_from: str  # the file that settles learning rate and weight decay
+    set: dict[str, dict[str, Any]]  # the settings that differ from the baseline's
+
+
+class Settings(Strict):
+    """All that makes one variant's training what it is."""
+
+    net: Net
+    recipe: Recipe
+    train: Train
+
+
+class Params(Strict):
+    scale: Name
+    title: str
+    data: Data
+    net: Net
+    recipe: Recipe
+    train: Train
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
+    hardware: Hardware
+    tune: Tune
+    evaluate: Evaluate
+    variants: dict[Name, Variant]
+    departures: list[str]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.net.crop_px > self.data.canvas_px:
+            raise ValueError(
+                f"net.crop_px = {self.net.crop_px}: accepted is at most data.canvas_px = {self.data.canvas_px}"
+            )
+        for name in ("lr", "weight_decay"):
+            value, (low, high) = getattr(self.train, name), getattr(self.tune, name)
+            if self.tune.trials and not low <= value <= high:
+                raise ValueError(f"tune.{name} = {[low, high]}: accepted is a range that holds train.{name} = {value}")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds = {self.seeds}: accepted is each seed once")
+        if "baseline" not in self.variants or self.variants["baseline"].set:
+            raise ValueError("variants.baseline: accepted is a baseline that sets nothing")
+        for name in self.evaluate.ten_crop:
+            if name not in self.variants:
+                raise ValueError(f"evaluate.ten_crop = {name!r}: accepted is one of {', '.join(self.variants)}")
+        for name in self.variants:
+            if problems := _problems(lambda name=name: self.settings(name), f"variants.{name}.set."):
+                raise ValueError("\n".join(problems))
+        return self
+
+    def settings(self, variant: str, overrides: dict[str, dict[str, Any]] | None = None) -> Settings:
+        """The baseline's settings with what `variant` and then `overrides` change."""
+        blocks = {name: getattr(self, name).model_dump() for name in Settings.model_fields}
+        for change in (self.variants[variant].set, overrides or {}):
+            for block, values in change.items():
+                blocks[block] = {**blocks.get(block, {}), **values}
+        return Settings.model_validate(blocks)
+
+    def require_variant(self, name: str) -> Variant:
+        if name not in self.variants:
+            raise UserError(f"variant {name!r} is not defined; accepted is one of {', '.join(self.variants)}")
+        return self.variants[name]
+
+
+def read_yaml(path: Path) -> Any:
+    """The file as YAML 1.2, the dialect that DVC reads. Raises UserError where it is missing or malformed."""
+    try:
+        return YAML(typ="safe").load(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); restore it, or pass the right folder") from error
+    except YAMLError as error:
+        raise UserError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from error
+
+
+def validate(values: Any, origin: str) -> Params:
+    """Check a whole configuration. Raises UserError with one line for each problem."""
+    if problems := _problems(lambda: Params.model_validate(values), ""):
+        raise UserError("\n".join(f"{origin}: {problem}" for problem in problems))
+    return Params.model_validate(values)
+
+
+@cache
+def load(path: Path = paths.PARAMS) -> Params:
+    return validate(read_yaml(path), str(path))
+
+
+def _problems(build: Any, prefix: str) -> list[str]:
+    try:
+        build()
+    except ValidationError as error:
+        return [_line(item, prefix, error.title) for item in error.errors(include_url=False)]
+    return []
+
+
+def _line(item: Any, prefix: str, model: str) -> str:
+    key = prefix + ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        return f"{key}: unknown key; accepted: {', '.join(_siblings(item['loc'], model))}"
+    if item["type"] == "missing":
+        return f"{key}: missing"
+    if item["type"] == "value_error":
+        message = str(item["ctx"]["error"])
+        return f"{key} = {item['input']!r}: accepted is {message}" if _is_scalar(item["input"]) else f"{message}"
+    return f"{key} = {item['input']!r}: {item['msg'][0].lower()}{item['msg'][1:]}"
+
+
+def _is_scalar(value: Any) -> bool:
+    return isinstance(value, int | float | str)
+
+
+def _siblings(loc: tuple[Any, ...], model: str) -> list[str]:
+    """The keys accepted where `loc` found one that is not."""
+    known: type[BaseModel] = Params if model == "Params" else Settings
+    for part in loc[:-1]:
+        if part in known.model_fields:  # else the name of a variant
+            annotation = known.model_fields[part].annotation
+            known = next(kind for kind in (annotation, *get_args(annotation)) if _is_model(kind))
+    return list(known.model_fields)
+
+
+def _is_model(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)

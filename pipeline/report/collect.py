@@ -1,0 +1,167 @@
+"""Everything the report is made from, read into tables. What is missing becomes a hole that the report shows."""
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pipeline import paths
+from pipeline.errors import UserError
+from pipeline.paper.claims import Side, Views
+from pipeline.params import Params, read_yaml
+
+ERROR_COLUMNS = ["variant", "seed", "split", "views", "metric", "value"]
+HISTORY_COLUMNS = ["epoch", "train_error_top1", "val_error_top1", "val_error_top5"]
+NO_HISTORY = ["variant", "seed", *HISTORY_COLUMNS]
+TRIAL_COLUMNS = ["number", "state", "lr", "weight_decay", "val_error_top1", "epochs"]
+
+
+@dataclass(frozen=True)
+class Results:
+    params: Params
+    root: Path
+    errors: pd.DataFrame  # ERROR_COLUMNS, in percent
+    histories: pd.DataFrame  # history.csv with variant and seed in front
+    runs: pd.DataFrame  # one row for each run.json
+    trials: pd.DataFrame  # trials.csv
+    chosen: dict[str, float]  # what best.yaml sets
+    meta: dict[str, Any]  # meta.json
+    holes: list[str]
+
+    @property
+    def classes(self) -> list[str]:
+        return list(self.meta.get("classes", []))
+
+    def by_seed(self, side: Side, metric: str) -> pd.Series:
+        """One arm's values, one for each seed of the params; NaN where a run failed or is missing."""
+        errors = self.errors
+        chosen = errors[
+            (errors["variant"] == side.variant)
+            & (errors["split"] == side.split)
+            & (errors["views"] == side.views)
+            & (errors["metric"] == metric)
+        ]
+        return chosen.set_index("seed")["value"].astype(float).reindex(self.params.seeds)
+
+    def has(self, variant: str) -> bool:
+        """Whether any seed of the variant was evaluated, or failed before it could be."""
+        failed = self.runs[self.runs["status"] == "failed"]
+        return variant in set(self.errors["variant"]) | set(failed["variant"])
+
+    def median_seed(self, variant: str) -> int | None:
+        """The seed whose test error is the middle one; of two middle ones the better."""
+        errors = self.by_seed(Side(variant=variant), "error_top1").dropna()
+        if errors.empty:
+            return None
+        ranked = errors.sort_index().sort_values(kind="stable").index
+        return int(ranked[(len(ranked) - 1) // 2])
+
+
+def collect(params: Params, root: Path) -> Results:
+    """Read the results of the variants that `params` lists, below `root`."""
+    holes: list[str] = []
+    errors, histories, runs = [], [], []
+    for variant in params.variants:
+        errors += _errors(params, root, variant, holes)
+        for seed in params.seeds:
+            folder = root / paths.seed(params.scale, variant, seed)
+            facts = _json(folder / "run.json", root, holes)
+            if facts:
+                runs.append({"status": "unknown", **facts, "variant": variant, "seed": seed})
+            if (history := _csv(folder / "history.csv", HISTORY_COLUMNS, root, holes)) is not None:
+                history.insert(0, "variant", variant)
+                history.insert(1, "seed", seed)
+                histories.append(history)
+    tune = root / paths.tune(params.scale)
+    trials = _csv(tune / "trials.csv", TRIAL_COLUMNS, root, holes) if "tuned" in params.variants else None
+    return Results(
+        params=params,
+        root=root,
+        errors=pd.DataFrame(errors, columns=ERROR_COLUMNS),
+        histories=pd.concat(histories, ignore_index=True) if histories else pd.DataFrame(columns=NO_HISTORY),
+        runs=pd.DataFrame(runs) if runs else pd.DataFrame(columns=["variant", "seed", "status"]),
+        trials=pd.DataFrame(columns=TRIAL_COLUMNS) if trials is None else trials,
+        chosen=_chosen(tune / "best.yaml", root, holes) if "tuned" in params.variants else {},
+        meta=_json(root / paths.data(params.data.dataset) / "meta.json", root, holes),
+        holes=holes,
+    )
+
+
+def _errors(params: Params, root: Path, variant: str, holes: list[str]) -> list[dict[str, Any]]:
+    path = root / paths.evaluation(params.scale, variant) / "metrics.json"
+    metrics = _json(path, root, holes)
+    seeds = metrics.get("seeds", {})
+    if metrics and not isinstance(seeds, dict):
+        holes.append(f"{path.relative_to(root)}: `seeds` is not a table of seeds; evaluate the variant again")
+        return []
+    rows: list[dict[str, Any]] = []
+    for seed in params.seeds if metrics else []:
+        found = seeds.get(str(seed))
+        if found is None:
+            holes.append(f"{variant}, seed {seed}: not in `{path.relative_to(root)}`")
+        elif not isinstance(found, dict):
+            holes.append(f"{variant}, seed {seed}: is no table in `{path.relative_to(root)}`")
+        elif found.get("status") != "finished":
+            status = found.get("status", "has no status")
+            holes.append(f"{variant}, seed {seed}: the run {status}{_failure(params, root, variant, seed)}")
+        else:
+            for split, views, metric, value in _leaves(found):
+                number = float(value) if isinstance(value, int | float) else math.nan
+                if not math.isfinite(number):
+                    holes.append(f"{variant}, seed {seed}: {split} {views} {metric} is not a number")
+                    number = math.nan
+                rows.append(dict(zip(ERROR_COLUMNS, (variant, seed, split, views, metric, number), strict=True)))
+    return rows
+
+
+def _leaves(found: dict[str, Any]) -> Iterator[tuple[str, Views, str, Any]]:
+    """(split, views, metric, value) of one seed of metrics.json."""
+    for split in ("train", "val", "test"):
+        by_views = found.get(split)
+        for views, metrics in by_views.items() if isinstance(by_views, dict) else []:
+            for metric, value in metrics.items() if isinstance(metrics, dict) else []:
+                yield split, views, metric, value
+
+
+def _failure(params: Params, root: Path, variant: str, seed: int) -> str:
+    facts = _json(root / paths.seed(params.scale, variant, seed) / "run.json", root, [])
+    failure = facts.get("failure")
+    if not isinstance(failure, dict):
+        return ""
+    step, lr, norm = (failure.get(name) for name in ("step", "lr", "gradient_norm"))
+    return f" at step {step} (learning rate {lr}, gradient norm {norm})"
+
+
+def _chosen(path: Path, root: Path, holes: list[str]) -> dict[str, float]:
+    try:
+        return dict(read_yaml(path)["train"])
+    except (UserError, KeyError, TypeError, ValueError):
+        holes.append(f"`{path.relative_to(root)}` is missing or cannot be read")
+        return {}
+
+
+def _json(path: Path, root: Path, holes: list[str]) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text())
+        if isinstance(value, dict):
+            return value
+    except (OSError, ValueError):
+        pass
+    holes.append(f"`{path.relative_to(root)}` is missing or cannot be read")
+    return {}
+
+
+def _csv(path: Path, columns: list[str], root: Path, holes: list[str]) -> pd.DataFrame | None:
+    try:
+        table = pd.read_csv(path)
+    except (OSError, ValueError):
+        holes.append(f"`{path.relative_to(root)}` is missing or cannot be read")
+        return None
+    if lacking := [column for column in columns if column not in table]:
+        holes.append(f"`{path.relative_to(root)}` has no column {', '.join(lacking)}")
+        return None
+    return table

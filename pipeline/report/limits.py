@@ -1,0 +1,108 @@
+"""What the report cannot show and where it departs from the paper, said from the data."""
+
+from collections.abc import Iterator
+
+from pipeline.evaluation.effects import LEVEL
+from pipeline.paper.claims import Side
+from pipeline.paper.net import paper_net
+from pipeline.paper.recipe import both_readings
+from pipeline.params import Params, Recipe
+from pipeline.report.claims_table import TOP5_CLASSES, Row
+from pipeline.report.collect import Results
+from pipeline.report.tables import number
+
+NEAR_GUESSING = 1.0  # points
+
+
+def departures(params: Params) -> list[str]:
+    """Those that the scale states, then those of every scale."""
+    lines = list(params.departures)
+    if params.net.crop_px == paper_net().crop_px:
+        lines.append(
+            f"Crops measure {paper_net().crop_px} px. The paper prints 224, which gives its 55 × 55 maps only where "
+            "sizes are rounded up."
+        )
+    if params.net.grouped:
+        lines.append("Both columns run on one device, as groups of kernels; the paper gives each a GPU (section 3.2).")
+    lines.append(
+        f"The rate drops when the validation error has not improved for {params.train.patience_epochs} epochs; "
+        "the authors watched it and dropped the rate by hand (section 5)."
+    )
+    readings = both_readings()
+    for item in Recipe.model_fields:
+        if getattr(params.recipe, item) == "coded":
+            values = getattr(readings, item)
+            source = f"follows the authors' source ({values.coded}), not the print ({values.printed})"
+            lines.append(f"`{item}` (section {values.section}) {source}.")
+    return lines
+
+
+def what_it_cannot_show(results: Results, claims: list[Row]) -> list[str]:
+    """What a reader must not conclude, with this report's own numbers."""
+    main = [row for row in claims if row.main]
+    return [
+        *_guessing(results),
+        *_untested(main),
+        *_proxies(results, main),
+        *_resolution(results, main),
+        *_images(results),
+        "Each of the paper's figures is one run without an interval; near-identical nets of its authors differ by as "
+        "much as 0.4 points.",
+    ]
+
+
+def _guessing(results: Results) -> Iterator[str]:
+    """Runs that did not start to learn: they say nothing about what an ingredient gains."""
+    if not results.classes:
+        return
+    guessing = 100 * (1 - 1 / len(results.classes))
+    for variant in results.params.variants:
+        errors = results.by_seed(Side(variant=variant), "error_top1")
+        seeds = [str(seed) for seed, error in errors.items() if error > guessing - NEAR_GUESSING]
+        if seeds:
+            yield (
+                f"`{variant}` did not learn with seed {', '.join(seeds)}: its test error is that of guessing, "
+                f"{guessing:.1f} %. A comparison with it is about whether a net starts to learn, not how well it ends."
+            )
+
+
+def _untested(rows: list[Row]) -> Iterator[str]:
+    reasons = {"not run at this scale": "are not tested here", "cannot be run": "cannot be tested by anyone today"}
+    for word, why in reasons.items():
+        names = [f"`{row.id}`" for row in rows if row.verdict.word == word]
+        if names:
+            yield f"Of the paper's {len(rows)} claims {len(names)} {why}: {', '.join(names)}."
+
+
+def _proxies(results: Results, rows: list[Row]) -> Iterator[str]:
+    count = sum(row.evidence is not None and not row.evidence.on_paper_data for row in rows)
+    if count:
+        yield (
+            f"Claims tested on other data or a smaller net than the paper's: {count}. A direction seen here "
+            f"({results.params.title}) is evidence about this scale: an ingredient may gain nothing on small images "
+            "and much on ImageNet, or the reverse."
+        )
+
+
+def _resolution(results: Results, rows: list[Row]) -> Iterator[str]:
+    tested = [row for row in rows if row.unit == "points" and row.effect.half_width is not None]
+    halves = sorted(row.effect.half_width or 0.0 for row in tested)
+    sizes = sorted((row.figures.effect, row.id) for row in tested if row.figures.effect)
+    if halves:
+        yield (
+            f"With {len(results.params.seeds)} seeds the {100 * LEVEL:.0f} % intervals have half-widths from "
+            f"{number(halves[0])} to {number(halves[-1])} points; a smaller effect cannot be told from none."
+        )
+    if sizes:
+        yield f"The smallest of the paper's effects that is tested here has {sizes[0][0]:g} points (`{sizes[0][1]}`)."
+
+
+def _images(results: Results) -> Iterator[str]:
+    counts = results.meta.get("counts")
+    test = f"{counts['test']:,} " if isinstance(counts, dict) and isinstance(counts.get("test"), int) else ""
+    yield (
+        f"The intervals span seeds only: all runs share one training set and the same {test}test images, so that "
+        "another draw of images could move a figure by more than its interval."
+    )
+    if 0 < len(results.classes) <= TOP5_CLASSES:
+        yield f"Top-5 error of {len(results.classes)} classes is printed, and carries no verdict."

@@ -1,0 +1,109 @@
+"""Where and when the report's runs ran: all that may change when the same code runs again."""
+
+import json
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pipeline.report.collect import Results
+from pipeline.report.tables import markdown, number
+
+PACKAGES = (
+    "torch",
+    "numpy",
+    "pandas",
+    "scipy",
+    "statsmodels",
+    "matplotlib",
+    "pytorch-lightning",
+    "optuna",
+    "mlflow",
+    "dvc",
+)
+
+
+def provenance(results: Results) -> str:
+    """provenance.md."""
+    parts = [
+        f"# Where the runs of `{results.params.scale}` ran",
+        "What this page says may change when the same code runs again; the other files of this folder do not.",
+        f"Report made from revision `{_revision(results.root)}` with Python {sys.version.split()[0]}.",
+        "## Machines",
+        _machines(results),
+        "## Wall time by run",
+        _times(results),
+        "## Versions that made the report",
+        markdown(pd.DataFrame([{"package": name, "version": _version(name)} for name in PACKAGES])),
+    ]
+    if "seconds" in results.trials and not results.trials.empty:
+        seconds = pd.to_numeric(results.trials["seconds"], errors="coerce").sum()
+        parts += ["## Tuning", f"{len(results.trials)} trials took {number(seconds, 0)} s together."]
+    return "\n\n".join(parts) + "\n"
+
+
+def _machines(results: Results) -> str:
+    if "where" not in results.runs:
+        return "*no run says where it ran*"
+    runs = results.runs.assign(where=[_machine(where) for where in results.runs["where"]])
+    unlike = len(set(runs["where"])) > 1
+    lines = [
+        "**The runs of this report's tables ran on unlike machines:**"
+        if unlike
+        else "All runs ran on the same kind of machine:"
+    ]
+    for where, group in runs.groupby("where", sort=True):
+        names = (
+            ", ".join(f"{run.variant} seed {run.seed}" for run in group.itertuples())
+            if unlike
+            else f"{len(group)} runs"
+        )
+        lines.append(f"- {where}: {names}")
+    return "\n".join([lines[0], "", *lines[1:]])
+
+
+def _machine(where: Any) -> str:
+    return (
+        ", ".join(f"{key} {value}" for key, value in sorted(where.items()))
+        if isinstance(where, dict)
+        else json.dumps(where)
+    )
+
+
+def _times(results: Results) -> str:
+    shown = ["variant", "seed", "status", "epochs", "stopped", "seconds", "images_per_second", "fingerprint"]
+    runs = results.runs.reindex(columns=shown)
+    if runs.empty:
+        return "*no runs*"
+    seconds = pd.to_numeric(runs["seconds"], errors="coerce")
+    table = runs.assign(
+        seconds=[number(value, 0) for value in seconds],
+        images_per_second=[number(value, 0) for value in pd.to_numeric(runs["images_per_second"], errors="coerce")],
+        fingerprint=[str(value)[:12] for value in runs["fingerprint"]],
+    )
+    numbers = ("seed", "epochs", "seconds", "images_per_second")
+    return f"{markdown(table, numbers)}\n\nAll runs together: {number(seconds.sum() / 60, 1)} minutes of training."
+
+
+def _revision(root: Path) -> str:
+    try:
+        revision = _git(root, "rev-parse", "--short=12", "HEAD")
+        return revision + (
+            "+dirty" if _git(root, "status", "--porcelain", "--", ".", ":!reports", ":!dvc.lock") else ""
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _git(root: Path, *arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,56 @@
+"""Numbers and tables as Markdown."""
+
+from collections.abc import Collection
+
+import pandas as pd
+
+from pipeline.evaluation.effects import Interval
+
+NOTHING = "–"
+
+
+def markdown(frame: pd.DataFrame, numbers: Collection[str] = ()) -> str:
+    """The frame as a Markdown table, with the columns named in `numbers` aligned right."""
+    if frame.empty:
+        return "*none*"
+    cells = frame.astype(object).where(frame.notna(), NOTHING).astype(str)
+    cells = cells.apply(lambda column: column.str.replace("|", "\\|", regex=False).str.replace("\n", " ", regex=False))
+    text: str = cells.to_markdown(
+        index=False,
+        disable_numparse=True,
+        colalign=["right" if column in numbers else "left" for column in frame.columns],
+    )
+    return text
+
+
+def number(value: float | None, decimals: int = 2) -> str:
+    """Thousands apart; no sign before a zero."""
+    if value is None or pd.isna(value):
+        return NOTHING
+    text = f"{value:,.{decimals}f}"
+    return text.lstrip("-") if float(text.replace(",", "")) == 0 else text
+
+
+def signed(value: float | None, decimals: int = 2) -> str:
+    text = number(value, decimals)
+    return f"+{text}" if value is not None and not pd.isna(value) and value > 0 and text.strip("0.,") else text
+
+
+def with_interval(interval: Interval) -> str:
+    """mean ± half-width (n seeds)."""
+    if interval.mean is None:
+        return NOTHING
+    seeds = "1 seed" if interval.n == 1 else f"{interval.n} seeds"
+    if interval.half_width is None:
+        return f"{number(interval.mean)} ({seeds}, no interval)"
+    return f"{number(interval.mean)} ± {number(interval.half_width)} ({seeds})"
+
+
+def between(low: float | None, high: float | None) -> str:
+    return NOTHING if low is None or high is None or pd.isna(low) else f"[{number(low)}, {number(high)}]"
+
+
+def either(top1: float | None, top5: float | None) -> str:
+    """The paper's way to write two errors: top-1 / top-5, with the digits that it prints."""
+    texts = [NOTHING if value is None else f"{value:.1f}" for value in (top1, top5)]
+    return " / ".join(texts)

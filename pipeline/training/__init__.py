@@ -1,0 +1,1 @@
+"""Training: the paper's update rule and schedule on Lightning, one run at a time, resumable."""

@@ -1,0 +1,71 @@
+"""What a run keeps and shows while it trains: its history, and a bar with the time left."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytorch_lightning as pl
+from tqdm import tqdm
+
+from pipeline.files import replacing
+from pipeline.training.module import Classifier
+
+Row = dict[str, float]
+VALIDATION = ("val_loss", "val_error_top1", "val_error_top5")
+COLUMNS = ("epoch", "lr", "train_loss", "train_error_top1", *VALIDATION, "seconds", "time_ms")
+
+
+class History(pl.Callback):
+    """One row for each epoch, in the checkpoint and in `history.csv`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: list[Row] = []
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._started = time.monotonic()
+        self._lr = trainer.optimizers[0].param_groups[0]["lr"]
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, Classifier)
+        validation = {name: float(trainer.callback_metrics[name]) for name in VALIDATION}
+        self.rows.append(
+            {
+                "epoch": trainer.current_epoch + 1,
+                "lr": self._lr,
+                **{name: round(value, 4) for name, value in (pl_module.train_metrics() | validation).items()},
+                "seconds": round(time.monotonic() - self._started, 3),
+                "time_ms": int(time.time() * 1000),
+            }
+        )
+        self.write()
+
+    def write(self) -> None:
+        with replacing(self.path) as temporary:
+            pd.DataFrame(self.rows, columns=COLUMNS).to_csv(temporary, index=False)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows = state_dict["rows"]
+
+
+class ProgressBar(pl.Callback):
+    """The epochs of the run, with the last validation error and the time left."""
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        done = trainer.current_epoch
+        self._bar = tqdm(total=trainer.max_epochs, initial=done, desc=self._title, unit="epoch", mininterval=1)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._bar.set_postfix_str(f"validation error {float(trainer.callback_metrics['val_error_top1']):.1f} %", False)
+        self._bar.update()
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if hasattr(self, "_bar"):
+            self._bar.close()

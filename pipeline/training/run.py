@@ -1,0 +1,201 @@
+"""One run from start to end: resumed where it was left, never trained twice."""
+
+import json
+import logging
+import math
+import platform
+import shutil
+import tempfile
+import time
+import warnings
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from filelock import FileLock
+from pytorch_lightning.callbacks import ModelCheckpoint
+from safetensors.torch import save_file
+
+from pipeline import paths
+from pipeline.data.store import Store
+from pipeline.files import replacing, write_json
+from pipeline.hardware import set_threads
+from pipeline.origin import origin
+from pipeline.params import Hardware, Settings
+from pipeline.training.callbacks import History, ProgressBar
+from pipeline.training.fingerprint import fingerprint
+from pipeline.training.module import Classifier, Diverged, Images
+from pipeline.training.schedule import PlateauSchedule
+
+CHECKPOINT, HISTORY, RUN, WEIGHTS, WHERE = "last.ckpt", "history.csv", "run.json", "model.safetensors", "where.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    scale: str
+    variant: str
+    section: str  # of the paper
+    seed: int
+    settings: Settings
+    store: Store
+    hardware: Hardware
+    fingerprint: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fingerprint", fingerprint(self.settings, self.seed, self.store))
+
+    @property
+    def folder(self) -> Path:
+        """Where the run grows, and stays once finished."""
+        return paths.state() / "runs" / self.fingerprint
+
+
+def train(run: Run, callbacks: Sequence[pl.Callback] = ()) -> Path:
+    """Train `run`, or continue it, or return at once if it is finished. Returns the folder with its files.
+
+    A diverged run is finished too: `run.json` then says `failed`, and why. Two processes never train the same run:
+    the second waits, and finds it done. `callbacks` take part beside the run's own.
+    """
+    run.folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(run.folder.with_suffix(".lock")):
+        if not (run.folder / RUN).exists():
+            _fit(run, callbacks)
+    return run.folder
+
+
+def _fit(run: Run, callbacks: Sequence[pl.Callback]) -> None:
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    warnings.filterwarnings(
+        "ignore", module="pytorch_lightning"
+    )  # hints for loaders that read files, which ours do not
+    where = {"threads": set_threads(run.hardware), "torch": torch.__version__, "numpy": np.__version__}
+    schedule, history = PlateauSchedule(run.settings), History(run.folder / HISTORY)
+    trainer = pl.Trainer(
+        accelerator=run.hardware.accelerator,
+        devices=1,
+        precision=run.settings.train.precision,
+        max_epochs=run.settings.train.epochs,
+        deterministic="warn",
+        num_sanity_val_steps=0,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[
+            history,
+            schedule,
+            ProgressBar(f"{run.scale} {run.variant}, seed {run.seed}"),
+            *callbacks,
+            ModelCheckpoint(
+                run.folder, CHECKPOINT.removesuffix(".ckpt"), enable_version_counter=False, save_on_train_epoch_end=True
+            ),
+        ],
+    )
+    where |= {"device": _device_name(trainer), "machine": platform.machine()}
+    module = Classifier(run.settings, len(run.store.meta.classes), run.seed)
+    started_ms, failure = int(time.time() * 1000), None
+    try:
+        trainer.fit(module, Images(run.store, run.settings, run.seed), ckpt_path=_checkpoint(run, where))
+    except Diverged as error:
+        norm = error.gradient_norm if math.isfinite(error.gradient_norm) else None  # JSON has no infinity
+        failure = {"step": error.step, "lr": error.lr, "gradient_norm": norm}
+        print(f"{run.variant}, seed {run.seed}: {error}; recorded as failed", flush=True)
+    _finish(run, module, history, schedule, failure, where, started_ms)
+
+
+def _device_name(trainer: pl.Trainer) -> str:
+    device = trainer.strategy.root_device
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu, {torch.backends.cpu.get_cpu_capability()}" if device.type == "cpu" else device.type
+
+
+def _checkpoint(run: Run, where: dict[str, Any]) -> Path | None:
+    """The checkpoint to go on from, if there is a sound one made in the same surroundings."""
+    path, where_path = run.folder / CHECKPOINT, run.folder / WHERE
+    if path.exists():
+        problem = _unsound(path) or _elsewhere(where_path, where)
+        if problem is None:
+            return path
+        print(f"{run.variant}, seed {run.seed}: {problem}; this run starts anew", flush=True)
+        path.unlink()
+    write_json(where_path, where)
+    return None
+
+
+def _unsound(path: Path) -> str | None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            bad = archive.testzip()
+    except (zipfile.BadZipFile, OSError) as error:
+        return f"the checkpoint {path} is damaged ({error})"
+    return f"the checkpoint {path} is damaged (checksum of {bad})" if bad else None
+
+
+def _elsewhere(path: Path, where: dict[str, Any]) -> str | None:
+    """A run continued on other hardware or versions would be neither the one nor the other."""
+    before = json.loads(path.read_text()) if path.exists() else {}
+    changed = [f"{key} was {before.get(key)}, is {value}" for key, value in where.items() if before.get(key) != value]
+    return f"the checkpoint was made elsewhere ({'; '.join(changed)})" if changed else None
+
+
+def _finish(
+    run: Run,
+    module: Classifier,
+    history: History,
+    schedule: PlateauSchedule,
+    failure: dict[str, float | None] | None,
+    where: dict[str, Any],
+    started_ms: int,
+) -> None:
+    """Write weights and `run.json`, the latter last: it is what says that the run is over."""
+    history.write()
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in module.net.state_dict().items()}
+    if failure is None:
+        with replacing(run.folder / WEIGHTS) as temporary:
+            save_file(weights, temporary)
+    seconds = sum(row["seconds"] for row in history.rows)
+    images = run.store.meta.counts["train"] * len(history.rows)
+    write_json(
+        run.folder / RUN,
+        {
+            "fingerprint": run.fingerprint,
+            "seed": run.seed,
+            "status": "failed" if failure else "finished",
+            "epochs": len(history.rows),
+            "stopped": "diverged" if failure else "plateau" if schedule.stopped else "budget",
+            "lr_drops": schedule.drops,
+            "failure": failure,
+            "parameters": sum(tensor.numel() for tensor in weights.values()),
+            "settings": run.settings.model_dump(),
+            "started_ms": int(history.rows[0]["time_ms"] - 1000 * history.rows[0]["seconds"])
+            if history.rows
+            else started_ms,
+            "finished_ms": int(time.time() * 1000),
+            "seconds": round(seconds, 1),
+            "images_per_second": round(images / seconds) if seconds else None,
+            "where": where,
+            "origin": origin(),
+        },
+    )
+    (run.folder / CHECKPOINT).unlink(missing_ok=True)
+    (run.folder / WHERE).unlink(missing_ok=True)
+
+
+def publish(run: Run, out: Path) -> None:
+    """Copy a finished run's files to `out` and say there what the run is called. It appears as one rename."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".", dir=out.parent) as temporary:
+        copy = Path(temporary) / out.name
+        copy.mkdir()
+        for name in (HISTORY, WEIGHTS):
+            if (run.folder / name).exists():
+                shutil.copy2(run.folder / name, copy)
+        facts = json.loads((run.folder / RUN).read_text())
+        write_json(copy / RUN, {"scale": run.scale, "variant": run.variant, "section": run.section, **facts})
+        shutil.rmtree(out, ignore_errors=True)
+        copy.rename(out)

@@ -1,0 +1,30 @@
+"""All the seeds of one variant, one after another."""
+
+from pathlib import Path
+
+from pipeline import paths
+from pipeline.data.store import Store
+from pipeline.errors import UserError
+from pipeline.params import Params, Settings, read_yaml
+from pipeline.training.run import Run, publish, train
+
+
+def variant_settings(params: Params, name: str) -> Settings:
+    """The variant's settings; where it takes its learning rate and weight decay from a tuned recipe, with these."""
+    variant = params.require_variant(name)
+    if variant.recipe_from == paths.PAPER_RECIPE:
+        return params.settings(name)
+    best = read_yaml(Path(variant.recipe_from))
+    if not isinstance(best, dict) or set(best) != {"train"}:
+        raise UserError(f"{variant.recipe_from}: accepted is one key, train, as the tune stage writes it; run it again")
+    return params.settings(name, best)
+
+
+def train_variant(params: Params, name: str) -> None:
+    """Train every seed that is not finished yet, and write all of them to the variant's folder under runs/."""
+    settings = variant_settings(params, name)
+    store = Store.open(paths.data(params.data.dataset))
+    for seed in params.seeds:
+        run = Run(params.scale, name, params.variants[name].section, seed, settings, store, params.hardware)
+        train(run)
+        publish(run, paths.seed(params.scale, name, seed))

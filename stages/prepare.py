@@ -1,0 +1,16 @@
+"""DVC stage: the data set's images as arrays on the canvas, split and measured."""
+
+import sys
+
+from pipeline import params, paths
+from pipeline.data.prepare import prepare
+from pipeline.errors import exit_status
+
+
+def main() -> None:
+    data = params.load().data
+    prepare(data, paths.data(data.dataset))
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(main))

@@ -1,0 +1,18 @@
+"""Write the report: the paper's numbers beside the numbers measured."""
+
+import sys
+
+from pipeline import params, paths
+from pipeline.errors import exit_status
+from pipeline.report.render import write_report
+from pipeline.training.checks import update_rule_holds
+
+
+def main() -> None:
+    configuration = params.load()
+    checks = {"update_rule": update_rule_holds()}
+    write_report(configuration, paths.report(configuration.scale), checks=checks)
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(main))

@@ -1,0 +1,17 @@
+"""Train one variant: every seed of it that is not finished yet."""
+
+import sys
+
+from pipeline import params, tracking
+from pipeline.errors import exit_status
+from pipeline.training.variant import train_variant
+
+
+def main() -> None:
+    (variant,) = sys.argv[1:]
+    train_variant(params.load(), variant)
+    tracking.sync_or_warn()
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(main))

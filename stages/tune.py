@@ -1,0 +1,16 @@
+"""Tune learning rate and weight decay of the baseline on validation data."""
+
+import sys
+
+from pipeline import params, tracking
+from pipeline.errors import exit_status
+from pipeline.tuning import tune
+
+
+def main() -> None:
+    tune(params.load())
+    tracking.sync_or_warn()
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(main))

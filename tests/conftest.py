@@ -1,0 +1,31 @@
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("DVC_NO_ANALYTICS", "1")
+
+import torch
+
+from pipeline.data.store import Store
+from tests.tiny import make_store
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder as the working directory, with resume folder and MLflow store of its own."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("DVC_ROOT", "ALEXNET_STATE", "MLFLOW_TRACKING_URI", "DVC_STAGE", "DVC_EXP_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def store(workplace: Path) -> Store:
+    return make_store(workplace / "data/fashion_mnist")

@@ -1,0 +1,112 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from pipeline.models.alexnet import Dropout, alexnet
+from pipeline.paper.recipe import both_readings
+from tests.tiny import settings
+
+FULL = {"crop_px": 227, "width": 1.0}
+
+
+def names_in_order(net: nn.Sequential, first: str, last: str) -> list[str]:
+    names = [name for name, _ in net.named_children()]
+    return names[names.index(first) : names.index(last)]
+
+
+@pytest.fixture(scope="module")
+def full_net() -> nn.Sequential:
+    torch.manual_seed(0)
+    return alexnet(settings(net=FULL), classes=1000)
+
+
+def test_the_module_has_as_many_parameters_as_the_paper_table(full_net: nn.Sequential) -> None:
+    assert sum(p.numel() for p in full_net.parameters()) == 60_965_224
+
+
+def test_without_groups_it_has_62378344() -> None:
+    with torch.device("meta"):
+        net = alexnet(settings(net=FULL | {"grouped": False}), classes=1000)
+    assert sum(p.numel() for p in net.parameters()) == 62_378_344
+
+
+def test_its_maps_are_55_27_13_and_6_px_wide(full_net: nn.Sequential) -> None:
+    x = torch.zeros(1, 3, 227, 227)
+    sides = {}
+    with torch.no_grad():
+        for name, module in full_net.named_children():
+            x = module(x)
+            if x.ndim == 4:
+                sides[name] = x.shape[-1]
+    assert [sides[name] for name in ("conv1", "conv1_pool", "conv2_pool", "conv5", "conv5_pool")] == [55, 27, 13, 13, 6]
+    assert x.shape == (1, 1000)
+
+
+def test_weights_start_at_the_printed_spread_and_biases_at_the_papers_0_and_1(full_net: nn.Sequential) -> None:
+    ones = {"conv2", "conv4", "conv5", "fc6", "fc7"}  # section 5
+    for name, module in full_net.named_children():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            assert module.weight.std().item() == pytest.approx(0.01, rel=0.02), name
+            assert torch.all(module.bias == float(name in ones)), name
+
+
+def test_a_narrow_net_passes_on_as_strong_a_signal_as_the_full_one() -> None:
+    torch.manual_seed(0)
+    narrow = alexnet(settings(net={"width": 0.25}), classes=10)
+    fan_in = {"conv2": 4800 / 4 / 4, "fc6": 64}
+    full = {"conv2": 1200, "fc6": 9216}
+    for name, inputs in fan_in.items():
+        weight = narrow.get_submodule(name).weight
+        assert weight[0].numel() == inputs
+        assert weight.std().item() * math.sqrt(inputs) == pytest.approx(0.01 * math.sqrt(full[name]), rel=0.05)
+
+
+def test_as_coded_conv3_to_conv5_start_three_times_wider() -> None:
+    torch.manual_seed(0)
+    net = alexnet(settings(net=FULL, recipe={"weight_std": "coded"}), classes=1000)
+    assert net.conv3.weight.std().item() == pytest.approx(0.03, rel=0.02)
+    assert net.conv2.weight.std().item() == pytest.approx(0.01, rel=0.02)
+
+
+def test_as_printed_conv1_is_rectified_then_normalised_then_pooled() -> None:
+    net = alexnet(settings(), classes=4)
+    assert names_in_order(net, "conv1", "conv3") == [
+        *("conv1", "conv1_act", "conv1_norm", "conv1_pool"),
+        *("conv2", "conv2_act", "conv2_norm", "conv2_pool"),
+    ]
+
+
+def test_as_coded_conv1_is_normalised_then_pooled_then_rectified_and_conv2_has_a_second_normalisation() -> None:
+    coded = dict.fromkeys(type(both_readings()).model_fields, "coded")
+    net = alexnet(settings(recipe=coded), classes=4)
+    assert names_in_order(net, "conv1", "conv3") == [
+        *("conv1", "conv1_norm", "conv1_pool", "conv1_act"),
+        *("conv2", "conv2_act", "conv2_norm", "conv2_norm_within", "conv2_pool"),
+    ]
+    assert (net.conv1_norm.alpha, net.conv1_norm.columns) == (pytest.approx(1e-4 / 5), 2)
+
+
+def test_variants_leave_out_what_they_say() -> None:
+    bare = alexnet(settings(net={"norm_layers": [], "dropout_layers": []}), classes=4)
+    assert not [name for name, _ in bare.named_children() if "norm" in name or "drop" in name]
+
+
+def test_dropout_silences_units_without_scaling_in_training_and_halves_all_at_test() -> None:
+    dropout, x = Dropout(), torch.full((100, 100), 3.0)
+    torch.manual_seed(0)
+    assert set(dropout.train()(x).unique().tolist()) == {0.0, 3.0}
+    assert dropout(x).mean().item() == pytest.approx(1.5, abs=0.1)
+    assert torch.equal(dropout.eval()(x), x / 2)
+
+
+def test_a_column_of_conv2_sees_its_own_half_of_conv1_only() -> None:
+    torch.manual_seed(0)
+    conv2 = alexnet(settings(), classes=4).conv2
+    x = torch.randn(1, conv2.in_channels, 9, 9)
+    disturbed = x.clone()
+    disturbed[:, : conv2.in_channels // 2] += 1
+    changed = (conv2(x) != conv2(disturbed)).any(dim=(0, 2, 3))
+    assert changed[: conv2.out_channels // 2].all()
+    assert not changed[conv2.out_channels // 2 :].any()

@@ -1,0 +1,118 @@
+import numpy as np
+import pytest
+import torch
+
+from pipeline.data.augment import crop_leaders, draw
+from pipeline.data.batches import Crops, Epochs, Plan, one_crop, ten_crops, view_plans
+from pipeline.data.store import Store
+from tests.tiny import CANVAS_PX, CROP_PX, make_store, settings
+
+MARGIN_PX = CANVAS_PX - CROP_PX
+AXES = np.eye(3) * [60.0, 20.0, 5.0]
+
+
+def plan(images: list[int], top: list[int], left: list[int], mirror: list[bool]) -> Plan:
+    return Plan(np.array(images), np.array(top), np.array(left), np.array(mirror), None, 1.0)
+
+
+def test_a_batch_is_the_crop_minus_the_mean_image_mirrored_where_asked(store: Store) -> None:
+    crops = Crops(store.split("train"), store.mean_image, CROP_PX)
+    x, labels = crops[plan([5, 2], [3, 0], [1, 9], [False, True])]
+    images = np.load(store.folder / "train/images.npy").astype(np.float32) - store.mean_image
+    expected = [images[5, 3 : 3 + CROP_PX, 1 : 1 + CROP_PX, 0], images[2, :CROP_PX, 9:, 0][:, ::-1]]
+    assert x.shape == (2, 3, CROP_PX, CROP_PX)
+    for channel in range(3):  # grey is spread over all three
+        np.testing.assert_array_equal(x[:, channel].numpy(), expected)
+    assert labels.tolist() == np.load(store.folder / "train/labels.npy")[[5, 2]].tolist()
+
+
+def test_pixels_keep_the_raw_scale_of_0_to_255(store: Store) -> None:
+    (all_of_it,) = view_plans(len(store.split("train").labels), 500, one_crop(CANVAS_PX, CROP_PX)[0])
+    x, _ = Crops(store.split("train"), store.mean_image, CROP_PX)[all_of_it]
+    assert 30 < x.std().item() < 128
+
+
+def test_colour_noise_shifts_each_image_by_its_own_three_numbers_and_the_source_divides_by_its_divisor(
+    workplace: object,
+) -> None:
+    store = make_store(workplace / "colour", channels=3)  # type: ignore[operator]
+    crops = Crops(store.split("train"), store.mean_image, CROP_PX)
+    quiet = plan([1, 4], [0, 5], [2, 2], [False, False])
+    shift = np.array([[10.0, -20.0, 5.0], [1.0, 2.0, 3.0]], np.float32)
+    x, _ = crops[quiet]
+    noisy, _ = crops[quiet._replace(colour=shift, divisor=1.1)]
+    torch.testing.assert_close(noisy, (x + torch.from_numpy(shift)[:, :, None, None]) / 1.1)
+
+
+def test_draws_depend_on_seed_and_epoch_and_on_nothing_else() -> None:
+    order, draws = draw(3, 7, 50, MARGIN_PX, AXES, 0.1)
+    np.random.seed(1)  # noqa: NPY002
+    torch.manual_seed(1)
+    again_order, again = draw(3, 7, 50, MARGIN_PX, AXES, 0.1)
+    assert np.array_equal(order, again_order)
+    assert np.array_equal(draws.colour, again.colour)
+    for other in (draw(4, 7, 50, MARGIN_PX, AXES, 0.1), draw(3, 8, 50, MARGIN_PX, AXES, 0.1)):
+        assert not np.array_equal(order, other[0])
+        assert not np.array_equal(draws.top, other[1].top)
+
+
+def test_offsets_cover_the_whole_margin_half_the_images_are_mirrored_and_noise_has_the_papers_spread() -> None:
+    order, draws = draw(0, 0, 20_000, MARGIN_PX, AXES, 0.1)
+    assert sorted(order) == list(range(20_000))
+    assert set(draws.top) == set(draws.left) == set(range(MARGIN_PX + 1))
+    assert draws.mirror.mean() == pytest.approx(0.5, abs=0.02)
+    np.testing.assert_allclose(draws.colour.std(0), [6.0, 2.0, 0.5], rtol=0.03)
+
+
+def test_an_epoch_shows_every_image_once_and_the_batch_size_does_not_change_how_it_looks(store: Store) -> None:
+    seen = []
+    for batch_images in (16, 7):
+        epochs = Epochs(store, settings(train={"batch_images": batch_images}), seed=0)
+        epochs.set_epoch(2)
+        plans = list(epochs)
+        assert len(plans) == len(epochs)
+        columns = [np.concatenate([getattr(p, name) for p in plans]) for name in ("images", "top", "left", "mirror")]
+        seen.append(np.stack(columns))
+    assert sorted(seen[0][0]) == list(range(48))
+    assert np.array_equal(*seen)
+
+
+def test_as_coded_32_images_share_one_crop_and_mirroring(store: Store) -> None:
+    epochs = Epochs(store, settings(recipe={"crop_sharing": "coded"}, train={"batch_images": 48}), seed=0)
+    (only,) = epochs
+    for part in (slice(0, 32), slice(32, 48)):
+        assert (
+            len(
+                {
+                    (top, left, m)
+                    for top, left, m in zip(only.top[part], only.left[part], only.mirror[part], strict=True)
+                }
+            )
+            == 1
+        )
+    assert (only.top[0], only.left[0]) != (only.top[32], only.left[32])
+    assert crop_leaders(np.array([9, 8, 7, 6, 5]), 2).tolist() == [9, 9, 7, 7, 5]
+
+
+def test_as_coded_colour_noise_ends_with_three_quarters_of_the_epochs(store: Store) -> None:
+    epochs = Epochs(store, settings(recipe={"colour_noise": "coded"}, train={"epochs": 8}), seed=0)
+    noisy = []
+    for epoch in range(8):
+        epochs.set_epoch(epoch)
+        noisy.append(next(iter(epochs)).colour is not None)
+    assert noisy == [True] * 6 + [False] * 2
+
+
+def test_the_ten_crops_are_the_four_corners_and_the_centre_and_their_mirror_images() -> None:
+    canvas = np.arange(256 * 256).reshape(256, 256)
+    cut = [canvas[v.top : v.top + 227, v.left : v.left + 227] for v in ten_crops(256, 227)]
+    corners = {(int(c[0, 0]), int(c[-1, -1])) for c in cut[:4]}
+    assert corners == {
+        (canvas[0, 0], canvas[226, 226]),
+        (canvas[0, 29], canvas[226, 255]),
+        (canvas[29, 0], canvas[255, 226]),
+        (canvas[29, 29], canvas[255, 255]),
+    }
+    assert (ten_crops(256, 227)[4].top, ten_crops(256, 227)[4].left) == (14, 14)
+    assert [v.mirror for v in ten_crops(256, 227)] == [False] * 5 + [True] * 5
+    assert one_crop(256, 227) == ten_crops(256, 227)[4:5]

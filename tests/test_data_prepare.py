@@ -1,0 +1,254 @@
+"""The store holds the images asked for, measured exactly, and appears whole or not at all."""
+
+import errno
+import shutil
+import subprocess
+import sys
+from collections import namedtuple
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.data import prepare as module
+from pipeline.data import sources
+from pipeline.data.prepare import PixelStatistics, on_canvas, prepare, split_rows
+from pipeline.data.sources import RawImages
+from pipeline.data.store import Store
+from pipeline.errors import UserError
+from pipeline.params import Data
+
+
+def settings(**changes: Any) -> Data:
+    values = {"dataset": "fashion_mnist", "canvas_px": 12, "split_seed": 3}
+    return Data(**{**values, "train_images": 100, "validation_images": 40, "test_images": 50, **changes})
+
+
+def raw_images(channels: int) -> RawImages:
+    random = np.random.default_rng(0)
+    labels = np.arange(600) % 10
+    images = random.integers(0, 256, (600, 8, 8, channels), np.uint8)
+    images[..., 0] //= 3
+    return RawImages(images[:400], labels[:400], images[400:], labels[400:], list("abcdefghij"), {"file": "0" * 64})
+
+
+@pytest.fixture(params=[1, 3], ids=["grey", "rgb"])
+def raw(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> RawImages:
+    images = raw_images(request.param)
+    monkeypatch.setattr(sources, "load", lambda dataset: images)
+    return images
+
+
+@pytest.fixture
+def grey(monkeypatch: pytest.MonkeyPatch) -> RawImages:
+    images = raw_images(1)
+    monkeypatch.setattr(sources, "load", lambda dataset: images)
+    return images
+
+
+def labels_like(*counts: int) -> np.ndarray:
+    labels = np.repeat(np.arange(len(counts)), counts)
+    return np.random.default_rng(1).permutation(labels)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_splits_hold_the_same_number_of_each_class(raw: RawImages, tmp_path: Path) -> None:
+    prepare(settings(), tmp_path / "out")
+    store = Store.open(tmp_path / "out")
+    assert store.meta.counts == {"train": 100, "val": 40, "test": 50}
+    for split, each in {"train": 10, "val": 4, "test": 5}.items():
+        assert np.bincount(store.split(split).labels).tolist() == [each] * 10  # type: ignore[arg-type]
+
+
+def test_train_and_validation_rows_are_disjoint() -> None:
+    labels = labels_like(*[40] * 10)
+    rows = split_rows(settings(train_images=None), labels, labels)
+    assert sorted([*rows["train"], *rows["val"]]) == list(range(400))
+
+
+def test_the_number_of_training_images_changes_neither_validation_nor_which_images_come_first() -> None:
+    labels = labels_like(*[40] * 10)
+    few, more = (split_rows(settings(train_images=count), labels, labels) for count in (100, 200))
+    assert few["val"].tolist() == more["val"].tolist()
+    assert set(few["train"]) < set(more["train"])
+
+
+def test_the_split_depends_on_its_seed_alone() -> None:
+    labels = labels_like(*[40] * 10)
+    first, again, other = (split_rows(settings(split_seed=seed), labels, labels) for seed in (3, 3, 2**70))
+    assert first["val"].tolist() == again["val"].tolist()
+    assert first["train"].tolist() == again["train"].tolist()
+    assert first["val"].tolist() != other["val"].tolist()
+
+
+def test_the_split_is_the_same_on_every_machine() -> None:
+    rows = split_rows(settings(validation_images=10), np.arange(400) % 10, np.arange(400) % 10)
+    assert rows["val"].tolist() == [42, 59, 116, 133, 200, 208, 215, 274, 277, 341]
+
+
+def test_remainders_go_to_the_first_classes() -> None:
+    labels = labels_like(*[40] * 10)
+    rows = split_rows(settings(train_images=None, validation_images=43, test_images=21), labels, labels)
+    assert np.bincount(labels[rows["val"]]).tolist() == [5] * 3 + [4] * 7
+    assert np.bincount(labels[rows["test"]]).tolist() == [3] + [2] * 9
+    assert len(rows["train"]) == 357
+
+
+def test_a_class_with_too_few_images_gives_all_and_the_others_fill_up() -> None:
+    labels = labels_like(5, 100, 100)
+    rows = split_rows(settings(train_images=60, validation_images=9), labels, labels)
+    assert np.bincount(labels[rows["val"]]).tolist() == [3, 3, 3]
+    assert np.bincount(labels[rows["train"]]).tolist() == [2, 29, 29]
+
+
+def test_test_images_are_the_first_of_each_class(raw: RawImages, tmp_path: Path) -> None:
+    prepare(settings(canvas_px=8), tmp_path / "out")
+    assert np.array_equal(Store.open(tmp_path / "out").split("test").images, raw.test_images[:50])
+
+
+def test_null_takes_all_images(grey: RawImages, tmp_path: Path) -> None:
+    prepare(settings(train_images=None, test_images=None), tmp_path / "out")
+    assert Store.open(tmp_path / "out").meta.counts == {"train": 360, "val": 40, "test": 200}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"train_images": 700},
+            "data.train_images = 700: accepted is at most 360, what data.validation_images = 40 leaves of 400",
+        ),
+        ({"validation_images": 400}, "data.validation_images = 400: accepted is at most 399"),
+        ({"test_images": 201}, "data.test_images = 201: accepted is at most 200"),
+    ],
+)
+def test_more_images_than_there_are_names_the_key(
+    grey: RawImages, tmp_path: Path, changes: dict[str, int], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        prepare(settings(**changes), tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("canvas_px", [5, 8, 12])
+def test_an_image_on_the_canvas_is_what_pillow_makes_of_it(raw: RawImages, canvas_px: int) -> None:
+    image = raw.train_images[7]
+    found = on_canvas(image, canvas_px)
+    assert found.shape == (canvas_px, canvas_px, image.shape[-1])
+    for channel in range(image.shape[-1]):
+        picture = Image.fromarray(np.ascontiguousarray(image[..., channel]))
+        resized = picture.resize((canvas_px, canvas_px), Image.Resampling.BILINEAR)
+        assert np.array_equal(found[..., channel], np.asarray(resized))
+
+
+def test_statistics_agree_with_float64(raw: RawImages, tmp_path: Path) -> None:
+    prepare(settings(), tmp_path / "out")
+    store = Store.open(tmp_path / "out")
+    images = store.split("train").images.astype(np.float64)
+    assert store.mean_image == pytest.approx(images.mean(0), rel=1e-6)
+    pixels = np.broadcast_to(images, (*images.shape[:3], 3)).reshape(-1, 3)
+    covariance = np.cov(pixels, rowvar=False, bias=True)
+    vectors, std = np.array(store.meta.rgb_eigenvectors), np.array(store.meta.rgb_std)
+    assert vectors @ np.diag(std**2) @ vectors.T == pytest.approx(covariance, abs=1e-4)
+    assert vectors.T @ vectors == pytest.approx(np.eye(3), abs=1e-8)
+    assert (np.diff(std) <= 0).all()
+    assert all(next(value for value in column if value) > 0 for column in vectors.T)
+
+
+def test_grey_images_vary_in_brightness_only(grey: RawImages, tmp_path: Path) -> None:
+    prepare(settings(), tmp_path / "out")
+    store = Store.open(tmp_path / "out")
+    assert [row[0] for row in store.meta.rgb_eigenvectors] == pytest.approx([3**-0.5] * 3)
+    assert store.meta.rgb_std == pytest.approx([3**0.5 * store.split("train").images.std(), 0, 0])
+
+
+def test_statistics_do_not_depend_on_how_images_are_batched(raw: RawImages) -> None:
+    whole, parts = PixelStatistics(8, raw.train_images.shape[-1]), PixelStatistics(8, raw.train_images.shape[-1])
+    whole.add(raw.train_images)
+    for batch in np.array_split(raw.train_images, 7):
+        parts.add(batch)
+    assert whole.mean_image().tobytes() == parts.mean_image().tobytes()
+    assert whole.rgb_components() == parts.rgb_components()
+
+
+def test_prepared_twice_is_byte_identical(raw: RawImages, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        prepare(settings(), tmp_path / name)
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    assert len(contents(tmp_path / "one")) == 8
+
+
+def test_an_earlier_store_is_replaced_and_nothing_else_is_left(grey: RawImages, tmp_path: Path) -> None:
+    prepare(settings(), tmp_path / "out")
+    (tmp_path / "out/stray.txt").touch()
+    (tmp_path / ".out.partial/new").mkdir(parents=True)  # as a killed run leaves it
+    prepare(settings(train_images=50), tmp_path / "out")
+    assert Store.open(tmp_path / "out").meta.counts["train"] == 50
+    assert not (tmp_path / "out/stray.txt").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_disk_that_fills_up_half_way_leaves_nothing(
+    grey: RawImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = module._append
+    batches: list[int] = []
+
+    def full_disk(file: Any, batch: np.ndarray) -> None:
+        if batches:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        batches.append(len(batch))
+        append(file, batch)
+
+    monkeypatch.setattr(module, "_append", full_disk)
+    with pytest.raises(UserError, match=r"out: cannot be written \(No space left on device\); \d+ bytes are needed"):
+        prepare(settings(), tmp_path / "data/out")
+    assert batches
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+def test_too_little_free_space_is_said_before_starting(
+    grey: RawImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed = (100 + 40 + 50) * (12 * 12 + 8) + 12 * 12 * 4
+    usage = namedtuple("usage", "free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(needed - 1))
+    monkeypatch.setattr(module, "_append", lambda file, batch: pytest.fail("writing has started"))
+    with pytest.raises(UserError, match=f"out: .*No space left.*{needed} bytes are needed"):
+        prepare(settings(), tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_leaves_the_earlier_store(
+    grey: RawImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(settings(), tmp_path / "out")
+    before = contents(tmp_path)
+
+    def interrupt(file: Any, batch: np.ndarray) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "_append", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(settings(train_images=50), tmp_path / "out")
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("out", ["file", "file/out"])
+def test_a_folder_that_cannot_be_written_is_one_line(grey: RawImages, tmp_path: Path, out: str) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UserError) as caught:
+        prepare(settings(), tmp_path / out)
+    assert str(caught.value).startswith(f"{tmp_path / out}: cannot be written")
+    assert "\n" not in str(caught.value)
+    assert contents(tmp_path) == {"file": b"mine"}
+
+
+def test_importing_loads_no_torch() -> None:
+    program = "import sys, pipeline.data.prepare, pipeline.data.store; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -1,0 +1,126 @@
+"""The reader takes a store that is whole, and names the file where it is not."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.data import sources
+from pipeline.data.prepare import prepare
+from pipeline.data.sources import RawImages
+from pipeline.data.store import ARRAYS, Store
+from pipeline.errors import UserError
+from pipeline.params import Data
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    labels = np.arange(60) % 3
+    images = np.random.default_rng(0).integers(0, 256, (60, 6, 6, 1), np.uint8)
+    raw = RawImages(images, labels, images, labels, ["a", "b", "c"], {"file": "0" * 64})
+    monkeypatch.setattr(sources, "load", lambda dataset: raw)
+    asked = {"canvas_px": 6, "train_images": 30, "validation_images": 15, "test_images": None, "split_seed": 0}
+    prepare(Data(dataset="fashion_mnist", **asked), tmp_path / "store")  # type: ignore[arg-type]
+    return tmp_path / "store"
+
+
+def test_arrays_are_what_numpy_reads(folder: Path) -> None:
+    store = Store.open(folder)
+    for split in ("train", "val", "test"):
+        assert np.array_equal(store.split(split).images, np.load(folder / split / "images.npy"))
+        assert np.array_equal(store.split(split).labels, np.load(folder / split / "labels.npy"))
+    assert np.array_equal(store.mean_image, np.load(folder / "mean_image.npy"))
+    assert store.mean_image.shape == (6, 6, 1)
+    assert store.meta.classes == ["a", "b", "c"]
+
+
+def test_images_are_memory_mapped_and_read_only(folder: Path) -> None:
+    images = Store.open(folder).split("train").images
+    assert isinstance(images, np.memmap)
+    assert not images.flags.writeable
+
+
+def test_a_whole_store_passes_verify(folder: Path) -> None:
+    Store.open(folder).verify()
+
+
+@pytest.mark.parametrize("array", ARRAYS)
+def test_verify_names_an_array_with_one_changed_byte(folder: Path, array: str) -> None:
+    content = bytearray((folder / array).read_bytes())
+    content[-1] ^= 1
+    (folder / array).write_bytes(content)
+    store = Store.open(folder)
+    with pytest.raises(UserError, match=f"{array}: SHA-256 is .*dvc repro -f prepare"):
+        store.verify()
+
+
+@pytest.mark.parametrize("array", ARRAYS)
+@pytest.mark.parametrize("kept", [0, 5, 100, -1])
+def test_a_truncated_array_is_refused_by_name(folder: Path, array: str, kept: int) -> None:
+    (folder / array).write_bytes((folder / array).read_bytes()[:kept])
+    with pytest.raises(UserError, match=f"{array}: is truncated or no array file .*dvc repro -f prepare"):
+        Store.open(folder)
+
+
+@pytest.mark.parametrize("array", ARRAYS)
+def test_a_missing_array_is_refused_by_name(folder: Path, array: str) -> None:
+    (folder / array).unlink()
+    with pytest.raises(UserError, match=f"{array}: is missing; run `dvc repro prepare`"):
+        Store.open(folder)
+
+
+def test_bytes_after_an_array_are_refused(folder: Path) -> None:
+    with (folder / "val/images.npy").open("ab") as file:
+        file.write(b"\0")
+    with pytest.raises(UserError, match=r"val/images\.npy: has 1 bytes after its array"):
+        Store.open(folder)
+
+
+@pytest.mark.parametrize(
+    "other", [np.zeros((30, 6, 6, 1), np.int8), np.zeros((29, 6, 6, 1), np.uint8), np.zeros((30, 36), np.uint8)]
+)
+def test_an_array_of_another_type_or_shape_is_refused(folder: Path, other: np.ndarray) -> None:
+    np.save(folder / "train/images.npy", other)
+    with pytest.raises(UserError, match=r"train/images\.npy: holds .* accepted is the uint8 \(30, 6, 6, 1\) of meta"):
+        Store.open(folder)
+
+
+class Bomb:
+    def __reduce__(self) -> Any:
+        return pytest.fail, ("unpickled",)
+
+
+def test_a_pickle_in_place_of_an_array_is_never_loaded(folder: Path) -> None:
+    np.save(folder / "train/labels.npy", np.array([Bomb()] * 30, object), allow_pickle=True)
+    with pytest.raises(UserError, match=r"train/labels\.npy: is truncated or no array file"):
+        Store.open(folder)
+
+
+def test_a_missing_store_says_how_to_make_it(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"meta\.json: cannot be read .*run `dvc repro prepare`"):
+        Store.open(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"channels": 2}, "channels"),
+        ({"counts": {"train": 1, "val": 1}}, "counts"),
+        ({"counts": {"train": 1, "val": 1, "holdout": 1}}, "counts.holdout"),
+        ({"sha256": {}}, "sha256 names"),
+        ({"extra": 1}, "extra"),
+    ],
+)
+def test_a_meta_file_that_does_not_fit_names_the_key(folder: Path, change: dict[str, Any], message: str) -> None:
+    meta = json.loads((folder / "meta.json").read_text())
+    (folder / "meta.json").write_text(json.dumps({**meta, **change}))
+    with pytest.raises(UserError, match=rf"meta\.json: {message}.*dvc repro -f prepare"):
+        Store.open(folder)
+
+
+def test_a_truncated_meta_file_is_refused(folder: Path) -> None:
+    (folder / "meta.json").write_text((folder / "meta.json").read_text()[:-50])
+    with pytest.raises(UserError, match=r"meta\.json: Invalid JSON"):
+        Store.open(folder)

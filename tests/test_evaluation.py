@@ -1,0 +1,120 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from pipeline import paths
+from pipeline.data.batches import one_crop, ten_crops
+from pipeline.data.store import Store
+from pipeline.errors import UserError
+from pipeline.evaluation.evaluate import evaluate_variant
+from pipeline.evaluation.metrics import metrics
+from pipeline.evaluation.predict import class_probabilities, load_net, prediction_table
+from pipeline.training.run import WEIGHTS
+from pipeline.training.variant import train_variant
+from tests.tiny import CANVAS_PX, CROP_PX, settings
+from tests.tiny_params import tiny_params
+
+
+def test_errors_and_loss_are_sklearns() -> None:
+    sklearn_metrics = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(0)
+    probabilities = rng.dirichlet(np.ones(10), 200).astype(np.float32)
+    labels = rng.integers(0, 10, 200)
+    measured = metrics(prediction_table(torch.from_numpy(probabilities), torch.from_numpy(labels)))
+    for k, name in ((1, "error_top1"), (5, "error_top5")):
+        accuracy = sklearn_metrics.top_k_accuracy_score(labels, probabilities, k=k, labels=range(10))
+        assert measured[name] == pytest.approx(100 * (1 - accuracy))
+    assert measured["loss"] == pytest.approx(
+        sklearn_metrics.log_loss(labels, probabilities, labels=range(10)), rel=1e-5
+    )
+
+
+def test_a_net_that_cannot_tell_is_not_credited_with_a_lucky_order() -> None:
+    undecided = torch.full((3, 10), 0.1)
+    table = prediction_table(undecided, torch.tensor([0, 4, 9]))
+    assert metrics(table)["error_top1"] == 100
+
+
+def test_the_best_labels_are_listed_with_their_probabilities() -> None:
+    table = prediction_table(torch.tensor([[0.1, 0.6, 0.05, 0.2, 0.03, 0.02]]), torch.tensor([3]))
+    assert table.loc[0, ["top1", "top2", "top3", "top4", "top5"]].tolist() == [1, 3, 0, 2, 4]
+    assert table.loc[0, ["p1", "p2"]].tolist() == pytest.approx([0.6, 0.2])
+    assert table.loc[0, "rank"] == 1
+
+
+def test_ten_crops_are_the_mean_of_ten_softmaxes_cut_by_hand(store: Store) -> None:
+    train_variant(tiny_params(), "baseline")
+    folder = paths.seed("smoke", "baseline", 0)
+    net = load_net(folder / WEIGHTS, settings(), 4)
+    found = class_probabilities(net, store, "test", CROP_PX, ten_crops(CANVAS_PX, CROP_PX), batch_images=5)
+    images = torch.from_numpy(np.load(store.folder / "test/images.npy").astype(np.float32) - store.mean_image)
+    images = images.permute(0, 3, 1, 2).expand(-1, 3, -1, -1)
+    end, centre = CANVAS_PX - CROP_PX, (CANVAS_PX - CROP_PX) // 2
+    total = torch.zeros(16, 4)
+    for top, left in ((0, 0), (0, end), (end, 0), (end, end), (centre, centre)):
+        crop = images[:, :, top : top + CROP_PX, left : left + CROP_PX]
+        with torch.no_grad():
+            total += net(crop).softmax(1) + net(crop.flip(3)).softmax(1)
+    torch.testing.assert_close(found, total / 10)
+
+
+def test_the_validation_error_measured_afterwards_is_the_one_that_training_logged(store: Store) -> None:
+    params = tiny_params()
+    train_variant(params, "baseline")
+    evaluate_variant(params, "baseline")
+    measured = json.loads((paths.evaluation("smoke", "baseline") / "metrics.json").read_text())
+    for seed in params.seeds:
+        history = pd.read_csv(paths.seed("smoke", "baseline", seed) / "history.csv")
+        validation = measured["seeds"][str(seed)]["val"]["one_crop"]
+        assert validation["error_top1"] == pytest.approx(history["val_error_top1"].iloc[-1], abs=1e-3)
+        assert validation["loss"] == pytest.approx(history["val_loss"].iloc[-1], abs=1e-3)
+
+
+def test_every_image_of_every_split_is_predicted_and_the_metrics_are_theirs(store: Store) -> None:
+    params = tiny_params()
+    train_variant(params, "baseline")
+    evaluate_variant(params, "baseline")
+    out = paths.evaluation("smoke", "baseline")
+    measured = json.loads((out / "metrics.json").read_text())
+    predictions = pd.read_parquet(out / "predictions.parquet")
+    assert predictions.groupby(["seed", "split", "views"]).size().to_dict() == {
+        (seed, split, views): count
+        for seed in (0, 1)
+        for split, views, count in (
+            ("train", "one_crop", 48),
+            ("val", "one_crop", 16),
+            ("test", "one_crop", 16),
+            ("test", "ten_crop", 16),
+        )
+    }
+    wrong = (predictions["top1"] != predictions["label"]).groupby(
+        [predictions["seed"], predictions["split"], predictions["views"]]
+    ).mean() * 100
+    for (seed, split, views), error in wrong.items():
+        assert measured["seeds"][str(seed)][split][views]["error_top1"] == pytest.approx(error)
+    mean = np.mean([measured["seeds"][seed]["test"]["ten_crop"]["loss"] for seed in ("0", "1")])
+    assert measured["mean"]["test"]["ten_crop"]["loss"] == pytest.approx(mean)
+
+
+def test_a_failed_run_is_named_and_left_out(store: Store) -> None:
+    params = tiny_params(train={"lr": 1e6})
+    train_variant(params, "baseline")
+    evaluate_variant(params, "baseline")
+    measured = json.loads((paths.evaluation("smoke", "baseline") / "metrics.json").read_text())
+    assert measured == {"seeds": {"0": {"status": "failed"}, "1": {"status": "failed"}}, "mean": {}}
+
+
+def test_damaged_weights_are_named_with_what_to_do(store: Store) -> None:
+    params = tiny_params()
+    train_variant(params, "baseline")
+    weights = paths.seed("smoke", "baseline", 0) / WEIGHTS
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(UserError, match=rf"^{weights}: cannot be loaded .*; run the train stage again$"):
+        evaluate_variant(params, "baseline")
+
+
+def test_one_crop_is_the_centre() -> None:
+    assert [(view.top, view.left, view.mirror) for view in one_crop(CANVAS_PX, CROP_PX)] == [(4, 4, False)]

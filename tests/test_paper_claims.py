@@ -1,0 +1,89 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from pipeline.paper.claims import Claim, registry
+
+FACTS = Path(__file__).parents[2] / "shared" / "paper_facts.md"
+
+COUNTS_OF_SOMETHING_ELSE = ("aug_crop_flip", "off_centre")  # x2048 and one picture are no effects
+
+
+def rows_of_the_fact_sheet() -> dict[str, list[str]]:
+    """Section 1 of the fact sheet: the cells of each claim, by its id."""
+    if not FACTS.exists():
+        pytest.skip(f"{FACTS.name} is not beside the repository")
+    section = FACTS.read_text().split("## 1. Claims")[1].split("\n## ")[0]
+    lines = [line.strip("|").split("|") for line in section.splitlines() if re.match(r"\| [a-z0-9_]+ \| [^P]", line)]
+    return {cells[0].strip(): [cell.strip() for cell in cells[1:]] for cells in lines}
+
+
+def numbers(text: str) -> list[float]:
+    text = re.sub(r"(?<=\d),(?=\d{3})", "", text).replace("60M", "60000000").replace("650k", "650000")
+    return [float(number) for number in re.findall(r"\d*\.?\d+", text)]
+
+
+def test_every_claim_of_the_fact_sheet_is_registered_once_in_its_order() -> None:
+    assert [claim.id for claim in registry().claims] == list(rows_of_the_fact_sheet())
+
+
+def test_sections_are_those_of_the_fact_sheet() -> None:
+    for name, (section, *_) in rows_of_the_fact_sheet().items():
+        assert set(numbers(section)) <= set(numbers(registry().claim(name).section)), name
+
+
+def test_the_papers_figures_are_those_of_the_fact_sheet() -> None:
+    for name, (_, statement, figures, *_) in rows_of_the_fact_sheet().items():
+        claim = registry().claim(name)
+        if claim.measure == "disagreements":  # the update rule: the sheet says `exact`
+            assert figures == "exact"
+            assert claim.figures["value"].effect == 0
+            continue
+        printed = numbers(statement if figures == "schedule" else figures)
+        for key, given in claim.figures.items():
+            if given.treatment is not None and given.control is not None:
+                assert {given.treatment, given.control} <= set(printed), (name, key)
+                assert given.effect == pytest.approx(given.control - given.treatment), (name, key)
+            elif given.effect is not None:
+                as_printed = 1 / given.effect if claim.unit == "ratio" and given.effect < 1 else given.effect
+                assert as_printed in printed, (name, key)
+            else:
+                assert not re.search(r"\d", figures) or name in COUNTS_OF_SOMETHING_ELSE, (name, key)
+
+
+def test_a_claim_with_two_errors_has_the_first_pair_of_the_fact_sheet() -> None:
+    for name, (_, _, figures, *_) in rows_of_the_fact_sheet().items():
+        claim = registry().claim(name)
+        pair = re.match(r"-?([\d.]+)/-?([\d.]+)", figures)
+        if pair:
+            top1, top5 = claim.figures["top1"], claim.figures["top5"]
+            first = (top1.treatment or top1.effect, top5.treatment or top5.effect)
+            assert first == (float(pair[1]), float(pair[2])), name
+
+
+def test_what_nobody_can_test_gives_a_reason() -> None:
+    for name, cells in rows_of_the_fact_sheet().items():
+        if cells[-1].startswith("U"):
+            assert registry().claim(name).cannot_run, name
+
+
+def test_an_observation_without_a_reason_is_refused() -> None:
+    with pytest.raises(ValueError, match="not_run or cannot_run"):
+        Claim.model_validate(
+            {
+                "id": "x",
+                "section": "1",
+                "statement": "x",
+                "kind": "observation",
+                "unit": "points",
+                "measure": "x",
+                "figures": {"value": {}},
+            }
+        )
+
+
+def test_both_questions_of_ours_compare_with_the_baseline() -> None:
+    assert {question.id for question in registry().questions} == {"printed_vs_coded", "tuned_vs_paper"}
+    for question in registry().questions:
+        assert "baseline" in (question.treatment.variant, question.control.variant)

@@ -1,0 +1,171 @@
+"""Every mistake in params.yaml is one line: key, value, what is accepted."""
+
+import copy
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from pipeline.__main__ import composed
+from pipeline.errors import UserError
+from pipeline.params import Params, read_yaml, validate
+
+ROOT = Path(__file__).parents[1]
+SCALES = sorted(path.stem for path in (ROOT / "conf/scale").glob("*.yaml"))
+VARIANTS = sorted(path.stem for path in (ROOT / "conf/variant").glob("*.yaml"))
+
+
+def compose(*overrides: str) -> dict[str, Any]:
+    return composed(ROOT / "conf", *overrides)
+
+
+@pytest.fixture(scope="module")
+def default() -> dict[str, Any]:
+    return compose()
+
+
+def test_params_yaml_is_what_conf_composes_for_the_default_scale(default: dict[str, Any]) -> None:
+    assert read_yaml(ROOT / "params.yaml") == default
+
+
+def test_there_are_the_six_scales() -> None:
+    assert SCALES == ["cifar10", "embedded", "embedded_all", "imagenet2010", "imagenet2012", "smoke"]
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_scale_composes_to_a_valid_configuration_that_states_its_departures(scale: str) -> None:
+    params = validate(compose(f"scale={scale}"), scale)
+    assert params.scale == scale
+    assert params.departures
+
+
+def test_imagenet2012_has_the_papers_own_numbers() -> None:
+    params = validate(compose("scale=imagenet2012"), "imagenet2012")
+    train = params.train
+    assert (params.net.crop_px, params.net.width, params.data.canvas_px) == (227, 1.0, 256)
+    assert (train.batch_images, train.lr, train.momentum, train.weight_decay) == (128, 0.01, 0.9, 0.0005)
+    assert (train.epochs, train.colour_sigma) == (90, 0.1)
+    assert set(params.recipe.model_dump().values()) == {"printed"}
+    assert "baseline" in params.evaluate.ten_crop
+
+
+def test_embedded_all_has_every_variant() -> None:
+    assert sorted(compose("scale=embedded_all")["variants"]) == VARIANTS
+
+
+MISTAKES: list[tuple[list[str], Any, str]] = [
+    (["net", "widht"], 1, "net.widht: unknown key; accepted: crop_px, width, grouped"),
+    (["epochs"], 1, "epochs: unknown key; accepted: scale, title, data, net"),
+    (["variants", "no_dropout", "colour"], "red", "variants.no_dropout.colour: unknown key; accepted: title, section"),
+    (["net", "width"], 0.3, "net.width = 0.3: accepted is a multiple of 1/16"),
+    (["net", "width"], "wide", "net.width = 'wide': input should be a valid number"),
+    (["net", "crop_px"], 68, "net.crop_px = 68: accepted is one of 67, 99, 131, 163, 195, 227"),
+    (["net", "crop_px"], 99, "net.crop_px = 99: accepted is at most data.canvas_px = 76"),
+    (["net", "pool_px"], 4, "net.pool_px = 4: input should be 2 or 3"),
+    (["recipe", "weight_std"], "guessed", "recipe.weight_std = 'guessed': input should be 'printed' or 'coded'"),
+    (["train", "epochs"], 1.5, "train.epochs = 1.5: input should be a valid integer"),
+    (["train", "epochs"], True, "train.epochs = True: input should be a valid integer"),
+    (["train", "lr"], -1, "train.lr = -1: input should be greater than 0"),
+    (["seeds"], [1, 1], "seeds = [1, 1]: accepted is each seed once"),
+    (["tune", "lr"], [0.1, 0.01], "tune.lr = [0.1, 0.01]: accepted is [low, high] with 0 < low < high"),
+    (["tune", "lr"], [0.1, 0.2], "tune.lr = [0.1, 0.2]: accepted is a range that holds train.lr = 0.01"),
+    (["data", "dataset"], "mnist", "data.dataset = 'mnist': input should be 'fashion_mnist'"),
+    (["evaluate", "ten_crop"], ["basline"], "evaluate.ten_crop = 'basline': accepted is one of baseline"),
+    (
+        ["variants", "no_dropout", "set"],
+        {"net": {"dropout": []}},
+        "variants.no_dropout.set.net.dropout: unknown key; accepted: crop_px",
+    ),
+    (
+        ["variants", "no_dropout", "set"],
+        {"nett": {}},
+        "variants.no_dropout.set.nett: unknown key; accepted: net, recipe",
+    ),
+    (
+        ["variants", "baseline", "set"],
+        {"net": {"pool_px": 2}},
+        "variants.baseline: accepted is a baseline that sets nothing",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"), MISTAKES, ids=[message.split(":")[0] for _, _, message in MISTAKES]
+)
+def test_a_mistake_is_one_line_with_key_and_what_is_accepted(
+    default: dict[str, Any], key: list[str], value: Any, message: str
+) -> None:
+    values = copy.deepcopy(default)
+    block = values
+    for part in key[:-1]:
+        block = block[part]
+    block[key[-1]] = value
+    with pytest.raises(UserError) as error:
+        validate(values, "params.yaml")
+    assert str(error.value).startswith(f"params.yaml: {message}")
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_key_is_named(default: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"^params.yaml: data.canvas_px: missing$"):
+        validate(default | {"data": {k: v for k, v in default["data"].items() if k != "canvas_px"}}, "params.yaml")
+
+
+def test_several_mistakes_are_a_line_each(default: dict[str, Any]) -> None:
+    with pytest.raises(UserError) as error:
+        validate(default | {"seeds": [], "scale": "My scale"}, "params.yaml")
+    assert len(str(error.value).splitlines()) == 2
+
+
+def test_a_variant_changes_what_it_says_and_nothing_else(default: dict[str, Any]) -> None:
+    params: Params = validate(default, "params.yaml")
+    baseline = params.settings("baseline").model_dump()
+    changed = params.settings("non_overlapping_pooling").model_dump()
+    assert changed["net"].pop("pool_px") == 2
+    assert baseline["net"].pop("pool_px") == 3
+    assert changed == baseline
+
+
+@pytest.mark.parametrize("command", [["pipeline", "check"], ["stages.prepare"], ["stages.train", "baseline"]])
+def test_bad_parameters_end_a_command_with_status_2_before_any_work(
+    default: dict[str, Any], tmp_path: Path, command: list[str]
+) -> None:
+    YAML().dump(default | {"net": default["net"] | {"widht": 1}}, tmp_path / "params.yaml")
+    done = subprocess.run(
+        [sys.executable, "-m", *command], cwd=tmp_path, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)}
+    )
+    assert done.returncode == 2
+    assert done.stderr.strip().startswith("error: params.yaml: net.widht: unknown key")
+    assert "Traceback" not in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["params.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["stages.train", "no_such_variant"], "variant 'no_such_variant' is not defined; accepted is one of baseline"),
+        (["stages.evaluate", "baseline"], "data/fashion_mnist/meta.json: cannot be read (No such file or directory)"),
+        (["stages.train", "tuned"], "runs/embedded/tune/best.yaml: cannot be read"),
+    ],
+)
+def test_what_is_missing_is_named(default: dict[str, Any], tmp_path: Path, command: list[str], message: str) -> None:
+    YAML().dump(default, tmp_path / "params.yaml")
+    done = subprocess.run(
+        [sys.executable, "-m", *command], cwd=tmp_path, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)}
+    )
+    assert done.returncode == 2
+    assert done.stderr.strip().startswith(f"error: {message}")
+
+
+def test_no_params_file_is_one_message(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"params\.yaml: cannot be read"):
+        read_yaml(tmp_path / "params.yaml")
+
+
+def test_malformed_yaml_is_one_message(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("net: [1, 2\n")
+    with pytest.raises(UserError, match="is not valid YAML"):
+        read_yaml(tmp_path / "params.yaml")

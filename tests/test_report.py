@@ -1,0 +1,345 @@
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from scipy import stats
+
+from pipeline import paths
+from pipeline.evaluation.verdicts import CLAIM_WORDS, QUESTION_WORDS
+from pipeline.params import Params
+from pipeline.report.render import write_report
+from tests.fake_runs import change_metrics, fake_params, mark_failed, write_fake_runs
+
+CHECKS = {"update_rule": True}
+COLUMNS = (
+    "id,section,statement,metric,unit,treatment,control,treatment_value,control_value,"
+    "paper_effect,effect,low,high,seeds,verdict,reason"
+)
+
+
+@pytest.fixture(scope="module")
+def params() -> Params:
+    return fake_params()
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, params: Params) -> Path:
+    """Complete runs and their report. Tests of this module only read it."""
+    root = tmp_path_factory.mktemp("complete")
+    write_fake_runs(root, params)
+    write_report(params, root / "reports" / "fake", root, CHECKS)
+    return root
+
+
+@pytest.fixture
+def unpainted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are composed and not painted, which takes most of a report's time."""
+    monkeypatch.setattr(FigureCanvasAgg, "print_figure", lambda *_, **__: None)
+
+
+@pytest.fixture
+def broken(tmp_path: Path, params: Params, unpainted: None) -> Path:
+    """Runs for a test to damage."""
+    write_fake_runs(tmp_path, params)
+    return tmp_path
+
+
+def report(root: Path, params: Params) -> str:
+    write_report(params, root / "reports" / "fake", root, CHECKS)
+    return (root / "reports" / "fake" / "report.md").read_text()
+
+
+def read(root: Path, name: str = "report.md") -> str:
+    return (root / "reports" / "fake" / name).read_text()
+
+
+def claims(root: Path) -> pd.DataFrame:
+    return pd.read_csv(root / "reports" / "fake" / "claims.csv", dtype={"section": str}).set_index("id")
+
+
+def section(text: str, title: str) -> str:
+    return text.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def error(root: Path, variant: str, split: str = "test", views: str = "one_crop", k: int = 1) -> pd.Series:
+    """Errors in % by seed, from the single predictions."""
+    predictions = pd.read_parquet(root / "runs" / "fake" / variant / "evaluation" / "predictions.parquet")
+    chosen = predictions[(predictions["split"] == split) & (predictions["views"] == views)]
+    return chosen.groupby("seed")["rank"].apply(lambda rank: 100 * (rank >= k).mean())
+
+
+def half_width(values: pd.Series) -> float:
+    return float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+
+
+def test_claims_csv_has_the_columns_agreed_and_one_row_for_each_claim_and_metric(runs: Path) -> None:
+    assert read(runs, "claims.csv").splitlines()[0] == COLUMNS
+    assert claims(runs).index.is_unique
+    assert {"overlap_pool", "overlap_pool_top5", "update_rule", "fall2009"} <= set(claims(runs).index)
+
+
+def test_effects_are_those_of_the_single_predictions(runs: Path) -> None:
+    expected = {
+        "overlap_pool": error(runs, "non_overlapping_pooling") - error(runs, "baseline"),
+        "overlap_pool_top5": error(runs, "non_overlapping_pooling", k=5) - error(runs, "baseline", k=5),
+        "lrn_imagenet": error(runs, "no_response_norm") - error(runs, "baseline"),
+        "ten_crop": error(runs, "baseline") - error(runs, "baseline", views="ten_crop"),
+        "val_test_gap": error(runs, "baseline") - error(runs, "baseline", "val"),
+        "dropout_overfit": (error(runs, "no_dropout") - error(runs, "no_dropout", "train"))
+        - (error(runs, "baseline") - error(runs, "baseline", "train")),
+    }
+    table = claims(runs)
+    for name, differences in expected.items():
+        mean, half = differences.mean(), half_width(differences)
+        assert table.loc[name, "effect"] == pytest.approx(mean, abs=1e-4), name
+        assert table.loc[name, "low"] == pytest.approx(mean - half, abs=1e-4), name
+        assert table.loc[name, "high"] == pytest.approx(mean + half, abs=1e-4), name
+        assert table.loc[name, "seeds"] == 3
+
+
+def test_the_pooling_and_dropout_sections_have_every_arm_on_every_split(runs: Path) -> None:
+    for title, control in (("Pooling", "non_overlapping_pooling"), ("Dropout", "no_dropout")):
+        text = re.sub(" +", " ", section(read(runs), title))
+        for variant in ("baseline", control):
+            for split, name in (("train", "training"), ("val", "validation"), ("test", "test")):
+                cells = [
+                    f"{values.mean():.2f} ± {half_width(values):.2f} (3 seeds)"
+                    for values in (error(runs, variant, split, k=k) for k in (1, 5))
+                ]
+                assert f"| {variant} | {name} | {cells[0]} | {cells[1]} |" in text
+
+
+def test_the_headline_puts_the_papers_figures_beside_ours_without_a_difference(runs: Path) -> None:
+    text = re.sub(" +", " ", section(read(runs), "The errors"))
+    ours = error(runs, "baseline", views="ten_crop")
+    assert f"| top-1, ten crops | 37.5 | 40.7 | {ours.mean():.2f} ± {half_width(ours):.2f} (3 seeds) |" in text
+    assert "| top-1, one crop | 39.0 | – |" in text
+
+
+def test_top5_of_ten_classes_is_printed_and_carries_no_verdict(runs: Path) -> None:
+    row = claims(runs).loc["overlap_pool_top5"]
+    assert pd.notna(row["effect"])
+    assert pd.isna(row["verdict"])
+    assert "top-5 of 10 classes" in row["reason"]
+
+
+def test_exact_statements_are_computed_at_every_scale(runs: Path) -> None:
+    table = claims(runs)
+    assert table.loc["size_params", ["effect", "verdict", "seeds"]].tolist() == [60_965_224, "reproduced", 0]
+    assert table.loc["size_neurons", ["effect", "verdict"]].tolist() == [659_272, "reproduced"]
+    assert table.loc["fig2_conv1_neurons", ["effect", "verdict"]].tolist() == [290_400, "contradicted"]
+    assert table.loc["conv_layer_share", "effect"] == pytest.approx(100 * 885_120 / 60_965_224, abs=1e-4)
+    assert table.loc["update_rule", "verdict"] == "reproduced"
+
+
+def test_a_failed_check_contradicts_and_a_missing_one_is_not_run(broken: Path, params: Params) -> None:
+    for checks, verdict in (({"update_rule": False}, "contradicted"), ({}, "not run at this scale")):
+        write_report(params, broken / "reports" / "fake", broken, checks)
+        assert claims(broken).loc["update_rule", "verdict"] == verdict
+
+
+def test_no_verdict_stands_outside_the_words_agreed(runs: Path) -> None:
+    assert set(claims(runs)["verdict"].dropna()) <= set(CLAIM_WORDS)
+    answers = [
+        line.split("|")[7].strip()
+        for line in section(read(runs), "Our own questions").splitlines()
+        if "| test_error" in line
+    ]
+    assert len(answers) == 4
+    assert set(answers) <= {*QUESTION_WORDS, "–"}
+
+
+def test_what_is_not_run_has_a_reason_and_no_effect(runs: Path) -> None:
+    table = claims(runs)
+    idle = table[table["verdict"].isin(["not run at this scale", "cannot be run"])]
+    assert idle["reason"].notna().all()
+    assert idle["effect"].isna().all()
+    assert idle.loc["pca_colour", "reason"] == "variant no_colour_noise is not run at this scale"
+
+
+def test_every_claim_has_one_row_in_the_report(runs: Path) -> None:
+    text = section(read(runs), "Every claim of the paper")
+    main = [name for name in claims(runs).index if not name.endswith("_top5")]
+    assert [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| ")][1:] == main
+
+
+def test_the_same_files_give_the_same_bytes(runs: Path, params: Params, tmp_path: Path) -> None:
+    write_report(params, tmp_path / "again", runs, CHECKS)
+    first = runs / "reports" / "fake"
+    names = sorted(path.relative_to(first) for path in first.rglob("*.*"))
+    assert {str(name) for name in names} >= {
+        "figures/curves.png",
+        "figures/effects.png",
+        "figures/examples.png",
+        "figures/filters.png",
+    }
+    for name in names:
+        assert (first / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
+
+
+def test_seconds_and_machines_stand_in_the_provenance_only(runs: Path) -> None:
+    for name in ("report.md", "claims.csv"):
+        assert "x86_64" not in read(runs, name)
+        assert "seconds" not in read(runs, name)
+    assert "x86_64" in read(runs, "provenance.md")
+    assert "2,500" in read(runs, "provenance.md")
+
+
+def test_a_report_takes_the_place_of_an_older_one(broken: Path, params: Params) -> None:
+    folder = broken / "reports" / "fake"
+    folder.mkdir(parents=True)
+    (folder / "stale.md").write_text("old")
+    report(broken, params)
+    assert not (folder / "stale.md").exists()
+    assert [path.name for path in folder.parent.iterdir()] == ["fake"]
+
+
+def test_a_failed_run_is_a_hole_and_its_pair_is_left_out(broken: Path, params: Params) -> None:
+    mark_failed(broken, params, "no_dropout", 1)
+    holes = section(report(broken, params), "Holes")
+    assert "no_dropout, seed 1: the run failed at step 57 (learning rate 0.01, gradient norm 1000000000.0)" in holes
+    row = claims(broken).loc["dropout_overfit"]
+    assert row["seeds"] == 2
+    assert "1 of 3 pairs left out" in row["reason"]
+
+
+def test_a_missing_seed_is_a_hole(broken: Path, params: Params) -> None:
+    change_metrics(broken, params, "baseline", lambda seeds: seeds.pop("2"))
+    assert "baseline, seed 2: not in `runs/fake/baseline/evaluation/metrics.json`" in section(
+        report(broken, params), "Holes"
+    )
+    assert claims(broken).loc["overlap_pool", "seeds"] == 2
+
+
+def test_a_value_that_is_not_a_number_is_a_hole(broken: Path, params: Params) -> None:
+    def spoil(seeds: dict[str, dict[str, dict[str, dict[str, float]]]]) -> None:
+        seeds["0"]["test"]["one_crop"]["error_top1"] = float("nan")
+
+    change_metrics(broken, params, "non_overlapping_pooling", spoil)
+    assert "non_overlapping_pooling, seed 0: test one_crop error_top1 is not a number" in section(
+        report(broken, params), "Holes"
+    )
+    assert claims(broken).loc["overlap_pool", "seeds"] == 2
+
+
+def test_a_run_that_only_guesses_is_named(broken: Path, params: Params) -> None:
+    def guess(seeds: dict[str, dict[str, dict[str, dict[str, float]]]]) -> None:
+        seeds["1"]["test"]["one_crop"]["error_top1"] = 90.0
+
+    change_metrics(broken, params, "baseline", guess)
+    limits = section(report(broken, params), "What a scale of this size cannot show")
+    assert "`baseline` did not learn with seed 1" in limits
+    assert limits.count("did not learn") == 1
+
+
+def test_a_variant_whose_runs_all_failed_is_inconclusive(broken: Path, params: Params) -> None:
+    for seed in params.seeds:
+        mark_failed(broken, params, "non_overlapping_pooling", seed)
+    report(broken, params)
+    row = claims(broken).loc["overlap_pool"]
+    assert (row["verdict"], row["reason"]) == ("inconclusive", "no pair is complete, 3 left out")
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        [
+            "runs/fake/as_coded/evaluation/metrics.json",
+            "runs/fake/baseline/evaluation/predictions.parquet",
+            "runs/fake/baseline/train/seed-0/history.csv",
+            "runs/fake/no_dropout/train/seed-0/run.json",
+            "runs/fake/tune/trials.csv",
+        ],
+        ["runs/fake/tune/best.yaml", "data/fashion_mnist/meta.json", "data/fashion_mnist/test/images.npy"],
+        ["runs/fake/baseline/evaluation/metrics.json"],
+    ],
+)
+@pytest.mark.parametrize("damage", ["missing", "garbled"])
+def test_missing_and_garbled_files_are_holes_and_the_rest_comes_out(
+    broken: Path, params: Params, damaged: list[str], damage: str
+) -> None:
+    for path in damaged:
+        if damage == "missing":
+            (broken / path).unlink()
+        else:
+            (broken / path).write_bytes(b"\x00[not, what: it should be")
+    holes = section(report(broken, params), "Holes")
+    assert [path for path in damaged if path not in holes] == []
+    assert claims(broken).loc["size_params", "verdict"] == "reproduced"
+
+
+@pytest.mark.usefixtures("unpainted")
+def test_no_runs_at_all_still_give_a_report(tmp_path: Path, params: Params) -> None:
+    text = report(tmp_path, params)
+    assert "no_dropout" in section(text, "Holes")
+    assert claims(tmp_path).loc["overlap_pool", "reason"] == "variant baseline has no results (see Holes)"
+
+
+@pytest.mark.usefixtures("unpainted")
+def test_a_variant_that_the_scale_leaves_out_is_named(tmp_path: Path) -> None:
+    params = fake_params()
+    params = fake_params(variants={name: params.variants[name].model_dump() for name in ("baseline", "no_dropout")})
+    write_fake_runs(tmp_path, params)
+    text = report(tmp_path, params)
+    assert "Not run at this scale: variant non_overlapping_pooling is not run at this scale" in section(text, "Pooling")
+    assert section(text, "Holes").strip().startswith("None")
+
+
+@pytest.mark.usefixtures("unpainted")
+def test_one_seed_gives_figures_without_intervals(tmp_path: Path) -> None:
+    params = fake_params(seeds=[7])
+    write_fake_runs(tmp_path, params)
+    text = report(tmp_path, params)
+    assert "(1 seed, no interval)" in text
+    row = claims(tmp_path).loc["overlap_pool"]
+    assert (row["verdict"], row["reason"]) == ("inconclusive", "1 seed: no interval")
+    assert pd.isna(row["low"])
+
+
+def test_runs_on_unlike_machines_are_named_in_the_provenance(broken: Path, params: Params) -> None:
+    path = broken / paths.seed("fake", "tuned", 0) / "run.json"
+    facts = json.loads(path.read_text())
+    path.write_text(json.dumps({**facts, "where": {**facts["where"], "device": "a GPU"}}))
+    report(broken, params)
+    text = read(broken, "provenance.md")
+    assert "unlike machines" in text
+    assert "device a GPU, machine x86_64, python 3.11, threads 2, torch 2.0: tuned seed 0" in text
+
+
+@pytest.mark.usefixtures("unpainted")
+def test_the_smoke_scale_says_that_it_proves_the_plumbing_only(tmp_path: Path) -> None:
+    params = fake_params(scale="smoke")
+    write_report(params, tmp_path / "smoke", tmp_path)
+    assert "proves the plumbing only" in (tmp_path / "smoke" / "report.md").read_text().splitlines()[0]
+
+
+@pytest.mark.usefixtures("unpainted")
+def test_on_the_papers_own_data_and_net_the_stronger_words_are_earned(tmp_path: Path) -> None:
+    own = fake_params()
+    params = fake_params(
+        data={
+            **own.data.model_dump(),
+            "dataset": "imagenet2010",
+            "canvas_px": 256,
+            "train_images": None,
+            "test_images": None,
+        },
+        net={**own.net.model_dump(), "crop_px": 227, "width": 1.0},
+    )
+    write_fake_runs(tmp_path, params)
+    report(tmp_path, params)
+    table = claims(tmp_path)
+    assert table.loc["ilsvrc2010", "verdict"] == "contradicted"  # made-up errors near 10 %, not 37.5
+    assert table.loc["ilsvrc2012_1cnn", "verdict"] == "not run at this scale"
+    assert not {"same direction", "opposite direction"} & set(table["verdict"])
+
+
+def test_the_report_needs_no_torch() -> None:
+    code = "import sys, pipeline.report.render; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], check=False).returncode == 0

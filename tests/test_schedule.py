@@ -1,0 +1,75 @@
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from pipeline.training.optimiser import PaperSGD
+from pipeline.training.schedule import PlateauSchedule
+from tests.tiny import settings
+
+
+class Trainer(SimpleNamespace):
+    """What the schedule sees of Lightning's trainer: the optimiser, this epoch's validation error, a way to stop."""
+
+    def __init__(self, lr: float = 0.01, bias_lr: float = 0.01) -> None:
+        weight, bias = (torch.zeros(1, requires_grad=True) for _ in range(2))
+        groups = [{"params": [weight]}, {"params": [bias], "lr": bias_lr}]
+        optimiser = PaperSGD(groups, lr=lr, momentum=0.9, weight_decay=0.0)
+        super().__init__(optimizers=[optimiser], callback_metrics={}, current_epoch=0, should_stop=False)
+
+
+def follow(schedule: PlateauSchedule, trainer: Any, errors: list[float]) -> list[float]:
+    """The weights' rate after each epoch's validation error, until the schedule stops."""
+    rates = []
+    for error in errors:
+        trainer.callback_metrics["val_error_top1"] = torch.tensor(error)
+        schedule.on_train_epoch_end(trainer, None)  # type: ignore[arg-type]
+        trainer.current_epoch += 1
+        rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+        if trainer.should_stop:
+            break
+    return rates
+
+
+def start(reading: str = "printed", patience: int = 2) -> tuple[PlateauSchedule, Any]:
+    schedule = PlateauSchedule(settings(train={"patience_epochs": patience}, recipe={"bias_rule": reading}))
+    trainer = Trainer(bias_lr=0.02 if reading == "coded" else 0.01)
+    schedule.on_train_start(trainer, None)  # type: ignore[arg-type]
+    return schedule, trainer
+
+
+def test_the_rate_is_divided_by_10_three_times_and_the_fourth_plateau_ends_the_run() -> None:
+    schedule, trainer = start(patience=2)
+    rates = follow(schedule, trainer, [50.0] * 40)
+    # the first epoch sets the mark, two without a better one are tolerated, the third ends the plateau
+    assert rates == pytest.approx([0.01] * 3 + [1e-3] * 3 + [1e-4] * 3 + [1e-5] * 3 + [1e-6])
+    assert schedule.drops == [4, 7, 10]
+    assert schedule.stopped
+
+
+def test_as_long_as_validation_error_improves_nothing_changes() -> None:
+    schedule, trainer = start()
+    assert set(follow(schedule, trainer, [90.0 - k for k in range(30)])) == {0.01}
+    assert not schedule.stopped
+
+
+def test_as_coded_the_rate_of_biases_never_drops() -> None:
+    schedule, trainer = start("coded")
+    follow(schedule, trainer, [50.0] * 40)
+    assert trainer.optimizers[0].param_groups[1]["lr"] == 0.02
+
+
+def test_a_schedule_restored_half_way_goes_on_as_the_first_would_have() -> None:
+    errors = [50.0, 40.0, 41.0, 42.0, 43.0, 39.0] + [45.0] * 20
+    whole, trainer = start()
+    expected = follow(whole, trainer, errors)
+    first, trainer = start()
+    rates = follow(first, trainer, errors[:4])
+    second, fresh = start()
+    fresh.optimizers[0].load_state_dict(trainer.optimizers[0].state_dict())
+    fresh.current_epoch = 4
+    second.load_state_dict(first.state_dict())
+    second.on_train_start(fresh, None)  # type: ignore[arg-type]
+    assert rates + follow(second, fresh, errors[4:]) == expected
+    assert second.drops == whole.drops

@@ -1,0 +1,134 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import mlflow
+import optuna
+import pandas as pd
+import pytest
+
+from pipeline import paths, tracking, tuning
+from pipeline.data.store import Store
+from pipeline.params import read_yaml
+from pipeline.training.variant import variant_settings
+from tests.tiny_params import tiny_params
+
+ROOT = Path(__file__).parents[1]
+BLOCK = {"epochs": 2, "seed": 5, "lr": [0.001, 0.1], "weight_decay": [0.00001, 0.01]}
+BLOCK |= {"random_trials": 2, "warmup_epochs": 1, "storage": None, "trials": 4}
+
+VICTIM = """
+import time
+import pytorch_lightning as pl
+from pipeline import tuning
+from pipeline.training import run
+from tests.test_tuning import BLOCK
+from tests.tiny_params import tiny_params
+
+class Slow(tuning.Pruning):
+    def on_train_batch_end(self, *args):
+        time.sleep(0.2)
+
+tuning.Pruning = Slow
+tuning.tune(tiny_params(tune=BLOCK))
+"""
+
+
+def trials() -> pd.DataFrame:
+    return pd.read_csv(paths.tune("smoke") / "trials.csv")
+
+
+def study() -> optuna.Study:
+    return optuna.load_study(study_name=trials()["study"][0], storage=f"sqlite:///{paths.state() / 'optuna.db'}")
+
+
+def test_no_trials_hand_on_the_papers_values(store: Store) -> None:
+    tuning.tune(tiny_params())
+    assert read_yaml(paths.tune("smoke") / "best.yaml") == {"train": {"lr": 0.01, "weight_decay": 0.0005}}
+    assert trials().empty
+
+
+def test_trial_0_has_the_papers_values_and_the_best_ones_are_those_of_the_best_trial(store: Store) -> None:
+    tuning.tune(tiny_params(tune=BLOCK))
+    first = trials().iloc[0]
+    assert (first["number"], first["lr"], first["weight_decay"]) == (0, 0.01, 0.0005)
+    finished = [trial for trial in study().get_trials() if trial.state.name == "COMPLETE"]
+    best = min(finished, key=lambda trial: (trial.value, trial.number))
+    assert read_yaml(paths.tune("smoke") / "best.yaml") == {"train": best.params}
+    assert list(trials()["state"].isin(["COMPLETE", "PRUNED"])) == [True] * 4
+
+
+def test_tuned_trains_with_the_best_values_and_nothing_else_changed(store: Store) -> None:
+    params = tiny_params(tune=BLOCK)
+    tuning.tune(params)
+    best = read_yaml(paths.tune("smoke") / "best.yaml")["train"]
+    tuned, baseline = variant_settings(params, "tuned"), variant_settings(params, "baseline")
+    assert (tuned.train.lr, tuned.train.weight_decay) == (best["lr"], best["weight_decay"])
+    assert tuned.model_copy(update={"train": baseline.train}) == baseline
+
+
+@pytest.mark.timeout(180)
+def test_an_interrupted_study_ends_with_the_same_best_values(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    params = tiny_params(tune=BLOCK)
+    victim = subprocess.Popen([sys.executable, "-c", VICTIM], env=os.environ | {"PYTHONPATH": str(ROOT)})
+    database = paths.state() / "optuna.db"
+    try:
+        while not database.exists() or under_way(database) != 2:
+            assert victim.poll() is None
+            time.sleep(0.05)
+        time.sleep(0.3)
+    finally:
+        victim.send_signal(signal.SIGKILL)
+        victim.wait()
+    tuning.tune(params)
+    interrupted = trials()
+    assert list(interrupted["state"]).count("FAIL") == 1
+    monkeypatch.setenv("ALEXNET_STATE", "undisturbed")
+    best = (paths.tune("smoke") / "best.yaml").read_text()
+    tuning.tune(params)
+    assert (paths.tune("smoke") / "best.yaml").read_text() == best
+    columns = ["state", "lr", "weight_decay", "val_error_top1", "curve", "fingerprint"]
+    settled = interrupted[interrupted["state"] != "FAIL"][columns].reset_index(drop=True)
+    pd.testing.assert_frame_equal(settled, trials()[columns])
+
+
+def under_way(database: Path) -> int:
+    """Number of the trial that runs; -1 before there is one."""
+    try:
+        storage = optuna.storages.RDBStorage(f"sqlite:///{database}", skip_table_creation=True)
+        (only,) = storage.get_all_studies()
+        return max(trial.number for trial in storage.get_all_trials(only._study_id))
+    except Exception:  # the tables are being made
+        return -1
+
+
+def test_every_trial_is_a_child_of_the_studys_mlflow_run(store: Store) -> None:
+    tuning.tune(tiny_params(tune=BLOCK))
+    assert tracking.sync() == 5
+    client = mlflow.MlflowClient(tracking.store_uri())
+    runs = client.search_runs([client.get_experiment_by_name(tracking.EXPERIMENT).experiment_id])
+    (parent,) = (run for run in runs if run.info.run_name == "tune smoke")
+    children = {run.info.run_name: run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id}
+    assert sorted(children) == ["trial 0", "trial 1", "trial 2", "trial 3"]
+    assert children["trial 0"].data.params == {"train.lr": "0.01", "train.weight_decay": "0.0005"}
+    curve = [float(value) for value in trials().loc[0, "curve"].split()]
+    history = client.get_metric_history(children["trial 0"].info.run_id, "val_error_top1")
+    assert [metric.value for metric in history] == curve
+    assert tracking.sync() == 0
+
+
+def test_a_diverging_trial_counts_as_all_wrong_and_is_not_chosen(store: Store) -> None:
+    params = tiny_params(tune=BLOCK | {"trials": 1, "lr": [0.01, 1e7]}, train={"lr": 1e6})
+    tuning.tune(params)
+    assert trials()["val_error_top1"].tolist() == [100.0]
+
+
+def test_the_same_trials_are_not_run_again_when_more_are_asked_for(store: Store) -> None:
+    tuning.tune(tiny_params(tune=BLOCK | {"trials": 2}))
+    before = trials()
+    tuning.tune(tiny_params(tune=BLOCK | {"trials": 3}))
+    pd.testing.assert_frame_equal(trials().iloc[:2], before)
+    assert len(trials()) == 3

@@ -1,0 +1,148 @@
+from dataclasses import replace
+
+import pytest
+
+from pipeline.evaluation.verdicts import CLAIM_WORDS, QUESTION_WORDS, Evidence, judge, judge_exact, judge_question
+
+OWN = Evidence(
+    kind="effect",
+    on_paper_data=True,
+    unit="points",
+    paper=0.4,
+    mean=0.5,
+    low=0.3,
+    high=0.7,
+    sd=0.2,
+    p=0.001,
+    p_adjusted=0.01,
+    pairs=5,
+)
+PROXY = replace(OWN, on_paper_data=False)
+UNSURE = {"mean": 0.1, "low": -0.5, "high": 0.7, "p": 0.6, "p_adjusted": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("evidence", "word"),
+    [
+        (OWN, "reproduced"),
+        (replace(OWN, paper=None), "reproduced"),
+        (replace(OWN, paper=1.4), "reproduced in direction, not in size"),
+        (replace(OWN, mean=-0.5, low=-0.7, high=-0.3), "contradicted"),
+        (replace(OWN, mean=-0.5, low=-0.7, high=-0.3, paper=None), "contradicted"),
+        # includes no effect, excludes the paper's 0.4, and is narrower than 0.4
+        (replace(OWN, mean=0.05, low=-0.05, high=0.15, p=0.2, p_adjusted=0.2), "contradicted"),
+        # includes no effect and excludes the paper's 0.4, but is wider than 0.4
+        (replace(OWN, mean=-0.3, low=-0.8, high=0.2, p=0.2, p_adjusted=0.2), "inconclusive"),
+        (replace(OWN, **UNSURE), "inconclusive"),
+        (PROXY, "same direction"),
+        (replace(PROXY, paper=1.4), "same direction"),
+        (replace(PROXY, mean=-0.5, low=-0.7, high=-0.3), "opposite direction"),
+        (replace(PROXY, **UNSURE), "inconclusive"),
+        (replace(PROXY, mean=0.05, low=-0.05, high=0.15, p=0.2, p_adjusted=0.2), "inconclusive"),
+        (replace(PROXY, p_adjusted=0.06), "inconclusive"),
+        (replace(PROXY, low=None, high=None, p=None, p_adjusted=None, pairs=1), "inconclusive"),
+    ],
+)
+def test_an_effect_in_points_earns_its_word(evidence: Evidence, word: str) -> None:
+    assert judge(evidence).word == word
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"mean": 5.0, "low": 4.0, "high": 6.5}, "reproduced"),
+        ({"mean": 2.0, "low": 1.5, "high": 2.7}, "reproduced in direction, not in size"),
+        ({"mean": 0.5, "low": 0.4, "high": 0.6}, "contradicted"),
+        ({"mean": 1.1, "low": 0.8, "high": 1.5, "p_adjusted": 0.5}, "contradicted"),  # 1.9-fold wide, the paper has 6
+        ({"mean": 2.0, "low": 0.7, "high": 5.9, "p_adjusted": 0.5}, "inconclusive"),  # 8-fold wide
+    ],
+)
+def test_no_effect_is_one_for_a_ratio(changes: dict[str, float], word: str) -> None:
+    assert judge(replace(OWN, unit="ratio", paper=6.0, **changes)).word == word
+
+
+def test_a_ratio_below_one_is_on_the_side_of_a_paper_that_has_it_there() -> None:
+    assert judge(replace(PROXY, unit="ratio", paper=0.5, mean=0.6, low=0.5, high=0.7)).word == "same direction"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "word"), [(37.0, 38.0, "reproduced"), (38.0, 39.0, "contradicted"), (None, None, "inconclusive")]
+)
+def test_an_absolute_error_is_judged_by_whether_its_interval_includes_the_papers(
+    low: float | None, high: float | None, word: str
+) -> None:
+    evidence = replace(
+        OWN, kind="absolute", unit="percent", paper=37.5, mean=38.0, low=low, high=high, p=None, p_adjusted=None
+    )
+    assert judge(evidence).word == word
+
+
+@pytest.mark.parametrize(
+    ("own", "mean", "p_adjusted", "word"),
+    [
+        (True, 0.02, 0.01, "reproduced"),
+        (True, -0.5, 0.01, "contradicted"),
+        (False, -0.02, 0.01, "same direction"),
+        (False, 0.5, 0.01, "opposite direction"),
+        (False, 0.5, 0.2, "inconclusive"),
+    ],
+)
+def test_a_limit_is_kept_or_exceeded_on_either_side(own: bool, mean: float, p_adjusted: float, word: str) -> None:
+    evidence = replace(OWN, kind="limit", on_paper_data=own, unit="percent", paper=0.1, mean=mean, low=mean - 0.05)
+    assert judge(replace(evidence, high=mean + 0.05, p=0.001, p_adjusted=p_adjusted)).word == word
+
+
+@pytest.mark.parametrize(
+    ("measured", "paper", "agreement", "word"),
+    [
+        (60_965_224, 60_000_000, "leading_digits", "reproduced"),
+        (659_272, 650_000, "leading_digits", "reproduced"),
+        (661_000, 650_000, "leading_digits", "contradicted"),
+        (62_378_344, 60_000_000, "leading_digits", "contradicted"),
+        (290_400, 253_440, "equal", "contradicted"),
+        (0, 0, "equal", "reproduced"),
+        (1.45, 1, "at_most", "contradicted"),
+        (0.73, 1, "at_most", "reproduced"),
+    ],
+)
+def test_an_exact_statement_is_reproduced_or_contradicted(
+    measured: float, paper: float, agreement: str, word: str
+) -> None:
+    assert judge_exact(measured, paper, agreement).word == word  # type: ignore[arg-type]
+
+
+def test_a_question_of_ours_is_answered_in_its_own_words() -> None:
+    question = replace(PROXY, paper=None)
+    assert judge_question(question).word == "differs"
+    assert judge_question(replace(question, mean=-0.5, low=-0.7, high=-0.3)).word == "differs"
+    assert judge_question(replace(question, **UNSURE)).word == "no difference seen"
+    assert judge_question(replace(question, low=None, high=None, p=None, p_adjusted=None)).word == "no difference seen"
+
+
+def test_inconclusive_names_the_seeds_that_would_settle_it() -> None:
+    # sd 1 and a paper's effect of 1: the first n with t(0.975, n - 1) / sqrt(n) < 0.5 is 18
+    evidence = replace(PROXY, **UNSURE, paper=1.0, sd=1.0)  # type: ignore[arg-type]
+    assert judge(evidence).reason == "18 seeds would settle it"
+    assert judge(replace(evidence, paper=None)).reason == "18 seeds would settle it"  # 0.5 points where it gives none
+
+
+def test_an_interval_that_the_adjustment_overrules_is_marked() -> None:
+    evidence = replace(PROXY, p=0.02, p_adjusted=0.08)
+    assert evidence.marked
+    assert "†" in judge(evidence).reason
+    assert not replace(PROXY, p=0.02, p_adjusted=0.04).marked
+    assert not replace(PROXY, p=0.3, p_adjusted=1.0).marked
+
+
+def test_the_words_are_those_agreed() -> None:
+    assert CLAIM_WORDS == (
+        "reproduced",
+        "reproduced in direction, not in size",
+        "contradicted",
+        "same direction",
+        "opposite direction",
+        "inconclusive",
+        "not run at this scale",
+        "cannot be run",
+    )
+    assert QUESTION_WORDS == ("differs", "no difference seen")

@@ -1,0 +1,42 @@
+"""A whole configuration for tests/tiny.py's store: baseline and tuned, two seeds."""
+
+from typing import Any
+
+from pipeline.params import Params, validate
+from tests.tiny import CANVAS_PX, settings
+
+
+def tiny_params(**changes: Any) -> Params:
+    """`changes` to blocks of the training settings, or to other keys as a whole."""
+    blocks = settings(**{name: value for name, value in changes.items() if name in ("net", "recipe", "train")})
+    variant = {"title": "x", "section": "3", "sentence": "x", "recipe_from": "pipeline/paper/recipe.yaml", "set": {}}
+    values: dict[str, Any] = {
+        "scale": "smoke",
+        "title": "made-up images",
+        "data": {
+            "dataset": "fashion_mnist",
+            "canvas_px": CANVAS_PX,
+            "train_images": 48,
+            "validation_images": 16,
+            "test_images": 16,
+            "split_seed": 0,
+        },
+        **blocks.model_dump(),
+        "seeds": [0, 1],
+        "hardware": {"accelerator": "cpu", "threads": 1},
+        "tune": {
+            "trials": 0,
+            "epochs": 2,
+            "seed": 5,
+            "lr": [0.001, 0.1],
+            "weight_decay": [0.00001, 0.01],
+            "random_trials": 2,
+            "warmup_epochs": 1,
+            "storage": None,
+        },
+        "evaluate": {"ten_crop": ["baseline"], "batch_images": 7},
+        "variants": {"baseline": variant, "tuned": variant | {"recipe_from": "runs/smoke/tune/best.yaml"}},
+        "departures": [],
+    }
+    values |= {name: value for name, value in changes.items() if name not in ("net", "recipe", "train")}
+    return validate(values, "tiny")
