@@ -2,14 +2,22 @@
 
 import os
 import subprocess
+from pathlib import Path
 
 
-def revision() -> str:
-    """The commit, with `+dirty` behind it where the working tree differs; empty outside a repository."""
+def revision(root: Path = Path()) -> str:
+    """The commit, with `+dirty` behind it where tracked files differ; empty outside a repository.
+
+    What `dvc repro` itself writes, the lock and the reports, does not count.
+    """
+    commands = (
+        ["rev-parse", "HEAD"],
+        ["status", "--porcelain", "--untracked-files=no", "--", ".", ":!reports", ":!dvc.lock"],
+    )
     try:
         commit, changes = (
-            subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
-            for arguments in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+            subprocess.run(["git", *command], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+            for command in commands
         )
     except (OSError, subprocess.CalledProcessError):
         return ""

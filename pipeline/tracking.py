@@ -212,8 +212,8 @@ def _records(runs: Path) -> Iterable[Record]:
 
 def _variant_records(train: Path) -> list[Record]:
     folders = sorted(path.parent for path in train.glob("seed-*/run.json"))
-    evaluation = train.parent / "evaluation" / "metrics.json"
-    measured = json.loads(evaluation.read_text())["seeds"] if evaluation.exists() else {}
+    evaluation = train.parent / "evaluation" / "seeds.json"
+    measured = json.loads(evaluation.read_text()) if evaluation.exists() else {}
     records = {folder: _run_record(folder, measured) for folder in folders}
     if measured and (folder := _median(records)):
         records[folder].model_of = folder

@@ -50,13 +50,14 @@ class Pruning(pl.Callback):
 
 def tune(params: Params) -> None:
     """Write `best.yaml` (what the tuned variant takes over) and `trials.csv` (every trial with its state)."""
+    out = paths.tune(params.scale)
+    out.mkdir(parents=True, exist_ok=True)  # before the work: it may not be writable
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     best, trials = {name: getattr(params.train, name) for name in TUNED}, pd.DataFrame(columns=COLUMNS)
     if params.tune.trials:
         study = _finished_study(params)
         best = {name: study.best_params[name] for name in TUNED}
         trials = _table(study)
-    out = paths.tune(params.scale)
     with replacing(out / "trials.csv") as temporary:
         trials.to_csv(temporary, index=False)
     with replacing(out / "best.yaml") as temporary:

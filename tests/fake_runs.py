@@ -112,7 +112,7 @@ def write_fake_runs(root: Path, params: Params) -> None:
         folder = root / paths.evaluation(params.scale, variant)
         folder.mkdir(parents=True)
         pd.concat(tables, ignore_index=True).to_parquet(folder / "predictions.parquet", index=False)
-        (folder / "metrics.json").write_text(json.dumps({"seeds": seeds, "mean": {}}))
+        (folder / "seeds.json").write_text(json.dumps(seeds))
 
 
 def mark_failed(root: Path, params: Params, variant: str, seed: int) -> None:
@@ -126,10 +126,10 @@ def mark_failed(root: Path, params: Params, variant: str, seed: int) -> None:
 
 
 def change_metrics(root: Path, params: Params, variant: str, change: Any) -> None:
-    """Let `change` edit the table of seeds in a variant's metrics.json."""
-    path = root / paths.evaluation(params.scale, variant) / "metrics.json"
+    """Let `change` edit the variant's seeds.json."""
+    path = root / paths.evaluation(params.scale, variant) / "seeds.json"
     metrics = json.loads(path.read_text())
-    change(metrics["seeds"])
+    change(metrics)
     path.write_text(json.dumps(metrics))
 
 

@@ -65,10 +65,10 @@ def test_the_validation_error_measured_afterwards_is_the_one_that_training_logge
     params = tiny_params()
     train_variant(params, "baseline")
     evaluate_variant(params, "baseline")
-    measured = json.loads((paths.evaluation("smoke", "baseline") / "metrics.json").read_text())
+    measured = json.loads((paths.evaluation("smoke", "baseline") / "seeds.json").read_text())
     for seed in params.seeds:
         history = pd.read_csv(paths.seed("smoke", "baseline", seed) / "history.csv")
-        validation = measured["seeds"][str(seed)]["val"]["one_crop"]
+        validation = measured[str(seed)]["val"]["one_crop"]
         assert validation["error_top1"] == pytest.approx(history["val_error_top1"].iloc[-1], abs=1e-3)
         assert validation["loss"] == pytest.approx(history["val_loss"].iloc[-1], abs=1e-3)
 
@@ -78,7 +78,7 @@ def test_every_image_of_every_split_is_predicted_and_the_metrics_are_theirs(stor
     train_variant(params, "baseline")
     evaluate_variant(params, "baseline")
     out = paths.evaluation("smoke", "baseline")
-    measured = json.loads((out / "metrics.json").read_text())
+    measured = json.loads((out / "seeds.json").read_text())
     predictions = pd.read_parquet(out / "predictions.parquet")
     assert predictions.groupby(["seed", "split", "views"]).size().to_dict() == {
         (seed, split, views): count
@@ -94,17 +94,18 @@ def test_every_image_of_every_split_is_predicted_and_the_metrics_are_theirs(stor
         [predictions["seed"], predictions["split"], predictions["views"]]
     ).mean() * 100
     for (seed, split, views), error in wrong.items():
-        assert measured["seeds"][str(seed)][split][views]["error_top1"] == pytest.approx(error)
-    mean = np.mean([measured["seeds"][seed]["test"]["ten_crop"]["loss"] for seed in ("0", "1")])
-    assert measured["mean"]["test"]["ten_crop"]["loss"] == pytest.approx(mean)
+        assert measured[str(seed)][split][views]["error_top1"] == pytest.approx(error)
+    mean = np.mean([measured[seed]["test"]["ten_crop"]["loss"] for seed in ("0", "1")])
+    assert json.loads((out / "metrics.json").read_text())["test"]["ten_crop"]["loss"] == pytest.approx(mean, abs=1e-4)
 
 
 def test_a_failed_run_is_named_and_left_out(store: Store) -> None:
     params = tiny_params(train={"lr": 1e6})
     train_variant(params, "baseline")
     evaluate_variant(params, "baseline")
-    measured = json.loads((paths.evaluation("smoke", "baseline") / "metrics.json").read_text())
-    assert measured == {"seeds": {"0": {"status": "failed"}, "1": {"status": "failed"}}, "mean": {}}
+    out = paths.evaluation("smoke", "baseline")
+    assert json.loads((out / "seeds.json").read_text()) == {"0": {"status": "failed"}, "1": {"status": "failed"}}
+    assert json.loads((out / "metrics.json").read_text()) == {}
 
 
 def test_damaged_weights_are_named_with_what_to_do(store: Store) -> None:

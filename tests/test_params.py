@@ -12,6 +12,8 @@ from ruamel.yaml import YAML
 from pipeline.__main__ import composed
 from pipeline.errors import UserError
 from pipeline.params import Params, read_yaml, validate
+from tests.tiny import make_store
+from tests.tiny_params import tiny_params
 
 ROOT = Path(__file__).parents[1]
 SCALES = sorted(path.stem for path in (ROOT / "conf/scale").glob("*.yaml"))
@@ -158,6 +160,19 @@ def test_what_is_missing_is_named(default: dict[str, Any], tmp_path: Path, comma
     )
     assert done.returncode == 2
     assert done.stderr.strip().startswith(f"error: {message}")
+
+
+@pytest.mark.parametrize("command", [["stages.train", "baseline"], ["stages.tune"], ["stages.evaluate", "baseline"]])
+def test_a_place_that_cannot_be_written_is_named(default: dict[str, Any], tmp_path: Path, command: list[str]) -> None:
+    YAML().dump(tiny_params().model_dump(), tmp_path / "params.yaml")
+    make_store(tmp_path / "data/fashion_mnist")
+    (tmp_path / "runs").write_text("a file where a folder has to be")
+    done = subprocess.run(
+        [sys.executable, "-m", *command], cwd=tmp_path, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)}
+    )
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: runs/smoke/")
+    assert "Traceback" not in done.stderr
 
 
 def test_no_params_file_is_one_message(tmp_path: Path) -> None:

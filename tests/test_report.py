@@ -211,7 +211,7 @@ def test_a_failed_run_is_a_hole_and_its_pair_is_left_out(broken: Path, params: P
 
 def test_a_missing_seed_is_a_hole(broken: Path, params: Params) -> None:
     change_metrics(broken, params, "baseline", lambda seeds: seeds.pop("2"))
-    assert "baseline, seed 2: not in `runs/fake/baseline/evaluation/metrics.json`" in section(
+    assert "baseline, seed 2: not in `runs/fake/baseline/evaluation/seeds.json`" in section(
         report(broken, params), "Holes"
     )
     assert claims(broken).loc["overlap_pool", "seeds"] == 2
@@ -250,14 +250,14 @@ def test_a_variant_whose_runs_all_failed_is_inconclusive(broken: Path, params: P
     "damaged",
     [
         [
-            "runs/fake/as_coded/evaluation/metrics.json",
+            "runs/fake/as_coded/evaluation/seeds.json",
             "runs/fake/baseline/evaluation/predictions.parquet",
             "runs/fake/baseline/train/seed-0/history.csv",
             "runs/fake/no_dropout/train/seed-0/run.json",
             "runs/fake/tune/trials.csv",
         ],
         ["runs/fake/tune/best.yaml", "data/fashion_mnist/meta.json", "data/fashion_mnist/test/images.npy"],
-        ["runs/fake/baseline/evaluation/metrics.json"],
+        ["runs/fake/baseline/evaluation/seeds.json"],
     ],
 )
 @pytest.mark.parametrize("damage", ["missing", "garbled"])

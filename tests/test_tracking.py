@@ -72,7 +72,7 @@ def test_what_evaluation_found_is_added_to_the_run(trained: Store) -> None:
     tracking.sync()
     evaluate_variant(tiny_params(), "baseline")
     tracking.sync()
-    measured = json.loads((paths.evaluation("smoke", "baseline") / "metrics.json").read_text())["seeds"]["0"]
+    measured = json.loads((paths.evaluation("smoke", "baseline") / "seeds.json").read_text())["0"]
     first, _ = stored_runs()
     assert first.data.metrics["test/ten_crop/error_top1"] == pytest.approx(measured["test"]["ten_crop"]["error_top1"])
 

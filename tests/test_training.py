@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from pipeline import paths
 from pipeline.data.store import Store
 from pipeline.params import Settings
+from pipeline.training.fingerprint import PACKAGE, TRAINED_BY
 from pipeline.training.run import CHECKPOINT, HISTORY, RUN, WEIGHTS, Run, publish, train
 from tests.tiny import CPU, make_store, settings
 
@@ -26,6 +27,7 @@ import sys, time
 import pytorch_lightning as pl
 from pathlib import Path
 from pipeline.data.store import Store
+from pipeline.training.fingerprint import PACKAGE, TRAINED_BY
 from pipeline.training.run import Run, train
 from tests.tiny import CPU, settings
 
@@ -185,6 +187,16 @@ def test_the_fingerprint_tells_runs_apart_by_settings_seed_and_data_and_by_nothi
         a_run(make_store(Path("other"), train=52)),
     ]
     assert len({run.fingerprint for run in [*same, *others]}) == 5
+
+
+def test_the_fingerprint_covers_every_module_that_training_loads_but_those_that_decide_no_number() -> None:
+    code = "import sys, pipeline.training.run; print(*(m for m in sys.modules if m.startswith('pipeline.')))"
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    files = {Path(*name.split(".")[1:]).with_suffix(".py") for name in loaded.stdout.split()}
+    modules = {str(path) for path in files if (PACKAGE / path).is_file() and len(path.parts) > 1}
+    covered = {str(path.relative_to(PACKAGE)) for pattern in TRAINED_BY for path in PACKAGE.glob(pattern)}
+    assert modules - covered == {"data/store.py", "training/callbacks.py", "training/fingerprint.py"}
+    assert {"paper/net.yaml", "paper/recipe.yaml"} <= covered
 
 
 def test_publishing_replaces_what_was_there(store: Store) -> None:

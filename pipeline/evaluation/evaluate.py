@@ -24,10 +24,16 @@ from pipeline.params import Hardware, Params, Settings
 
 
 def evaluate_variant(params: Params, variant: str) -> None:
-    """Write `metrics.json` and `predictions.parquet`. Training images are seen as test images are: without noise."""
+    """Write `seeds.json`, `metrics.json` (means over finished seeds) and `predictions.parquet`.
+
+    Training images are seen as test images are: without noise.
+    """
     params.require_variant(variant)
     set_threads(params.hardware)
     store = Store.open(paths.data(params.data.dataset))
+    out = paths.evaluation(params.scale, variant)
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
     by_seed: dict[str, Any] = {}
     tables = []
     for seed in tqdm(params.seeds, desc=f"evaluate {variant}", unit="seed"):
@@ -40,11 +46,10 @@ def evaluate_variant(params: Params, variant: str) -> None:
                 tables.append(table.assign(seed=pd.Series(seed, table.index, "int16"), split=split, views=views))
         by_seed[str(seed)] = measured
     finished = [{split: values[split] for split in SPLITS} for values in by_seed.values() if "test" in values]
-    out = paths.evaluation(params.scale, variant)
-    shutil.rmtree(out, ignore_errors=True)
     with replacing(out / "predictions.parquet") as temporary:
         pd.concat(tables or [pd.DataFrame()], ignore_index=True).to_parquet(temporary, index=False)
-    write_json(out / "metrics.json", {"seeds": by_seed, "mean": mean_of(finished)})
+    write_json(out / "seeds.json", by_seed)
+    write_json(out / "metrics.json", mean_of(finished))
 
 
 def _predictions(

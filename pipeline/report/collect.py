@@ -53,8 +53,8 @@ class Results:
         return variant in set(self.errors["variant"]) | set(failed["variant"])
 
     def median_seed(self, variant: str) -> int | None:
-        """The seed whose test error is the middle one; of two middle ones the better."""
-        errors = self.by_seed(Side(variant=variant), "error_top1").dropna()
+        """The seed whose validation error is the middle one; of two middle ones the better."""
+        errors = self.by_seed(Side(variant=variant, split="val"), "error_top1").dropna()
         if errors.empty:
             return None
         ranked = errors.sort_index().sort_values(kind="stable").index
@@ -92,14 +92,10 @@ def collect(params: Params, root: Path) -> Results:
 
 
 def _errors(params: Params, root: Path, variant: str, holes: list[str]) -> list[dict[str, Any]]:
-    path = root / paths.evaluation(params.scale, variant) / "metrics.json"
-    metrics = _json(path, root, holes)
-    seeds = metrics.get("seeds", {})
-    if metrics and not isinstance(seeds, dict):
-        holes.append(f"{path.relative_to(root)}: `seeds` is not a table of seeds; evaluate the variant again")
-        return []
+    path = root / paths.evaluation(params.scale, variant) / "seeds.json"
+    seeds = _json(path, root, holes)
     rows: list[dict[str, Any]] = []
-    for seed in params.seeds if metrics else []:
+    for seed in params.seeds if seeds else []:
         found = seeds.get(str(seed))
         if found is None:
             holes.append(f"{variant}, seed {seed}: not in `{path.relative_to(root)}`")
@@ -119,7 +115,7 @@ def _errors(params: Params, root: Path, variant: str, holes: list[str]) -> list[
 
 
 def _leaves(found: dict[str, Any]) -> Iterator[tuple[str, Views, str, Any]]:
-    """(split, views, metric, value) of one seed of metrics.json."""
+    """(split, views, metric, value) of one seed of seeds.json."""
     for split in ("train", "val", "test"):
         by_views = found.get(split)
         for views, metrics in by_views.items() if isinstance(by_views, dict) else []:

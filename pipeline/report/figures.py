@@ -133,8 +133,8 @@ def _filters(results: Results) -> tuple[Figure, str] | str:
     for panel, kernel in zip(panels, filters, strict=False):
         panel.imshow(0.5 + kernel / (2 * np.abs(kernel).max() or 1.0), interpolation="nearest")
     return figure, (
-        f"The {len(filters)} filters of conv1 in the baseline of median test error (seed {seed}), column 1 before "
-        "column 2. Grey is a weight of zero; each filter has its own contrast."
+        f"The {len(filters)} filters of conv1 in the baseline of median validation error (seed {seed}), column 1 "
+        "before column 2. Grey is a weight of zero; each filter has its own contrast."
     )
 
 
@@ -162,8 +162,8 @@ def _examples(results: Results) -> tuple[Figure, str] | str:
         _bars(bars, example, results.classes, picture)
     wrong = int((chosen["rank"] > 0).sum())
     return figure, (
-        f"{len(chosen)} test images and the five labels that the baseline of median test error (seed {seed}) finds "
-        "most probable, the true one in orange: the first images of different classes that it gets right "
+        f"{len(chosen)} test images and the five labels that the baseline of median validation error (seed {seed}) "
+        "finds most probable, the true one in orange: the first images of different classes that it gets right "
         f"({len(chosen) - wrong}) and wrong ({wrong})."
     )
 

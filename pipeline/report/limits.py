@@ -22,6 +22,12 @@ def departures(params: Params) -> list[str]:
             f"Crops measure {paper_net().crop_px} px. The paper prints 224, which gives its 55 × 55 maps only where "
             "sizes are rounded up."
         )
+    if params.train.colour_sigma:
+        lines.append(
+            "Colour noise is scaled by the standard deviations along the principal components, as in the authors' "
+            "source. The paper prints the eigenvalues (section 4.1), their squares, which on grey levels from 0 to "
+            "255 would leave nothing of the image."
+        )
     if params.net.grouped:
         lines.append("Both columns run on one device, as groups of kernels; the paper gives each a GPU (section 3.2).")
     lines.append(

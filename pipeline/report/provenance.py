@@ -1,14 +1,13 @@
 """Where and when the report's runs ran: all that may change when the same code runs again."""
 
 import json
-import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from pipeline.origin import revision
 from pipeline.report.collect import Results
 from pipeline.report.tables import markdown, number
 
@@ -31,7 +30,7 @@ def provenance(results: Results) -> str:
     parts = [
         f"# Where the runs of `{results.params.scale}` ran",
         "What this page says may change when the same code runs again; the other files of this folder do not.",
-        f"Report made from revision `{_revision(results.root)}` with Python {sys.version.split()[0]}.",
+        f"Report made from revision `{revision(results.root) or 'unknown'}` with Python {sys.version.split()[0]}.",
         "## Machines",
         _machines(results),
         "## Wall time by run",
@@ -86,20 +85,6 @@ def _times(results: Results) -> str:
     )
     numbers = ("seed", "epochs", "seconds", "images_per_second")
     return f"{markdown(table, numbers)}\n\nAll runs together: {number(seconds.sum() / 60, 1)} minutes of training."
-
-
-def _revision(root: Path) -> str:
-    try:
-        revision = _git(root, "rev-parse", "--short=12", "HEAD")
-        return revision + (
-            "+dirty" if _git(root, "status", "--porcelain", "--", ".", ":!reports", ":!dvc.lock") else ""
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
-def _git(root: Path, *arguments: str) -> str:
-    return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _version(name: str) -> str:

@@ -13,6 +13,7 @@ from pipeline.params import Params
 from pipeline.report import claims_table, figures, limits, sections
 from pipeline.report.claims_table import Row
 from pipeline.report.collect import Results, collect
+from pipeline.report.curves import write_curves
 from pipeline.report.provenance import provenance
 
 TEMPLATE = "template.md.j2"
@@ -29,6 +30,7 @@ def write_report(params: Params, out: Path, root: Path = Path(), checks: Mapping
         holes = list(results.holes)
         captions = figures.draw_all(results, claims, folder / "figures", holes)
         write_text(folder / "claims.csv", claims_table.frame(claims).to_csv(index=False))
+        write_curves(results, folder / "curves")
         write_text(folder / "provenance.md", provenance(results))
         write_text(folder / "report.md", _markdown(results, claims, questions, captions, holes))
         if out.exists():

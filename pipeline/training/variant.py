@@ -24,6 +24,7 @@ def train_variant(params: Params, name: str) -> None:
     """Train every seed that is not finished yet, and write all of them to the variant's folder under runs/."""
     settings = variant_settings(params, name)
     store = Store.open(paths.data(params.data.dataset))
+    paths.train(params.scale, name).mkdir(parents=True, exist_ok=True)  # before the work: it may not be writable
     for seed in params.seeds:
         run = Run(params.scale, name, params.variants[name].section, seed, settings, store, params.hardware)
         train(run)
