@@ -101,6 +101,19 @@ def test_dropout_silences_units_without_scaling_in_training_and_halves_all_at_te
     assert torch.equal(dropout.eval()(x), x / 2)
 
 
+def test_a_grey_image_of_one_channel_is_taken_for_one_of_three_equal_channels() -> None:
+    torch.manual_seed(0)
+    net = alexnet(settings(), classes=4).eval()
+    grey = 50 * torch.randn(3, 1, 67, 67)
+    torch.testing.assert_close(net(grey), net(grey.expand(-1, 3, -1, -1)))
+    gradients = []
+    for x in (grey, grey.expand(-1, 3, -1, -1)):
+        net.zero_grad()
+        net(x).logsumexp(1).sum().backward()
+        gradients.append(net.conv1.weight.grad.clone())
+    torch.testing.assert_close(*gradients)
+
+
 def test_a_column_of_conv2_sees_its_own_half_of_conv1_only() -> None:
     torch.manual_seed(0)
     conv2 = alexnet(settings(), classes=4).conv2

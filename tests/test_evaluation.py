@@ -51,7 +51,7 @@ def test_ten_crops_are_the_mean_of_ten_softmaxes_cut_by_hand(store: Store) -> No
     net = load_net(folder / WEIGHTS, settings(), 4)
     found = class_probabilities(net, store, "test", CROP_PX, ten_crops(CANVAS_PX, CROP_PX), batch_images=5)
     images = torch.from_numpy(np.load(store.folder / "test/images.npy").astype(np.float32) - store.mean_image)
-    images = images.permute(0, 3, 1, 2).expand(-1, 3, -1, -1)
+    images = images.permute(0, 3, 1, 2)
     end, centre = CANVAS_PX - CROP_PX, (CANVAS_PX - CROP_PX) // 2
     total = torch.zeros(16, 4)
     for top, left in ((0, 0), (0, end), (end, 0), (end, end), (centre, centre)):

@@ -16,7 +16,7 @@ from pipeline.data.store import Split, SplitName, Store
 from pipeline.paper import recipe as paper
 from pipeline.params import Settings
 
-Batch = tuple[Tensor, Tensor]  # (N, 3, crop, crop) float32 and (N,) int64
+Batch = tuple[Tensor, Tensor]  # (N, 3 or, where all are grey, 1, crop, crop) float32 and (N,) int64
 
 
 class Plan(NamedTuple):
@@ -49,9 +49,9 @@ class Crops(Dataset[Batch]):
         if mirrored.any():
             x[mirrored] = x[mirrored].flip(3)
         if plan.colour is not None:
-            x = (x + torch.from_numpy(plan.colour)[:, :, None, None]) / plan.divisor
-        x = x.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
-        return x, self._labels[torch.from_numpy(plan.images)]
+            colour = plan.colour[:, : x.shape[1]]  # grey pixels lie on the grey axis: all three numbers are equal
+            x = (x + torch.from_numpy(colour)[:, :, None, None]).div_(plan.divisor)
+        return x.contiguous(memory_format=torch.channels_last), self._labels[torch.from_numpy(plan.images)]
 
 
 class Epochs(Sampler[Plan]):

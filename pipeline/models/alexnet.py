@@ -4,6 +4,7 @@ import math
 from collections import OrderedDict
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.models.normalisation import ResponseNorm, WithinMapNorm
@@ -30,10 +31,22 @@ class Dropout(nn.Module):
         return x * (torch.rand_like(x) >= self.p)  # several times faster than bernoulli_
 
 
+class FirstConv(nn.Conv2d):
+    """Takes a grey image for one whose three channels are equal: one channel against the kernels' sum.
+
+    The same function with a third of the arithmetic. Input: (N, 3, H, W) or (N, 1, H, W).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight if x.shape[1] == self.in_channels else self.weight.sum(1, keepdim=True)
+        return F.conv2d(x, weight, self.bias, self.stride, self.padding)
+
+
 def alexnet(settings: Settings, classes: int) -> nn.Sequential:
     """The net with its initial weights, drawn from torch's global generator.
 
-    Input: (N, 3, crop, crop) float32, grey levels (0-255) minus the mean image. Output: (N, classes) logits.
+    Input: (N, 3, crop, crop) float32, levels from 0 to 255 minus the mean image; a grey image may have one channel
+    for its three equal ones. Output: (N, classes) logits.
     """
     net = settings.net
     table = shapes(net.crop_px, net.width, net.grouped, net.pool_px, classes)
@@ -51,7 +64,8 @@ def _modules(table: list[Shape], net: Net, recipe: Recipe) -> list[tuple[str, nn
 
 def _conv(shape: Shape, net: Net, recipe: Recipe) -> list[tuple[str, nn.Module]]:
     layer = shape.layer
-    conv = nn.Conv2d(shape.maps_in, shape.maps, layer.size or 0, layer.stride, layer.padding, groups=shape.groups)
+    kind = FirstConv if layer.name == "conv1" else nn.Conv2d
+    conv = kind(shape.maps_in, shape.maps, layer.size or 0, layer.stride, layer.padding, groups=shape.groups)
     activation = ("act", ACTIVATIONS[net.activation]())
     pool = [("pool", nn.MaxPool2d(net.pool_px, POOL_STRIDE))] if layer.pool else []
     norms: list[tuple[str, nn.Module]] = []

@@ -35,21 +35,25 @@ def sum_within_map(x: Tensor, n: int) -> Tensor:
     return total
 
 
+def _to_minus_beta(d: Tensor) -> Tensor:
+    """d**-0.75. On CPUs two reciprocal roots take a fifth of the time of a power."""
+    r = d.rsqrt()
+    return r.rsqrt().mul_(r).mul_(r)
+
+
 class _Normalise(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, window_sum: WindowSum, k: float, alpha: float) -> Tensor:
         d = window_sum(x * x).mul_(alpha).add_(k)
         ctx.save_for_backward(x, d)
         ctx.window_sum, ctx.alpha = window_sum, alpha
-        r = d.rsqrt()
-        return r.sqrt().mul_(r).mul_(x)  # x * d**-0.75
+        return _to_minus_beta(d).mul_(x)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         x, d = ctx.saved_tensors
-        r = d.rsqrt()
-        direct = r.sqrt().mul_(r).mul_(grad)  # grad * d**-0.75
+        direct = _to_minus_beta(d).mul_(grad)
         shared = ctx.window_sum((direct * x).div_(d))
         return direct.sub_(shared.mul_(x).mul_(2 * ctx.alpha * BETA)), None, None, None
 
