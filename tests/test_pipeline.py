@@ -23,6 +23,7 @@ from pipeline.params import read_yaml
 from pipeline.training.run import HISTORY, WEIGHTS
 
 ROOT = Path(__file__).parents[1]
+READER = {"NAME": "a reader", "EMAIL": "reader@example.org"}
 VARIANTS = ("baseline", "no_dropout", "tuned")
 ALL_STAGES = ["prepare", "tune", *(f"{stage}@{v}" for stage in ("train", "evaluate") for v in VARIANTS), "report"]
 
@@ -32,7 +33,8 @@ pytestmark = pytest.mark.timeout(600)
 def environment(**more: str) -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "ALEXNET_", "MLFLOW_TRACKING"))}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return kept | {"PATH": path, "DVC_NO_ANALYTICS": "1", "OMP_NUM_THREADS": "2"} | more
+    reader = {f"GIT_{role}_{key}": value for role in ("AUTHOR", "COMMITTER") for key, value in READER.items()}
+    return kept | reader | {"PATH": path, "DVC_NO_ANALYTICS": "1", "OMP_NUM_THREADS": "2"} | more
 
 
 def run(clone: Path, *command: str, **more: str) -> str:
@@ -74,8 +76,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory, smoke: dict[str, Any]) -> Pa
     shutil.copytree(ROOT / "downloads", clone / "downloads", dirs_exist_ok=True)
     (clone / "dvc.lock").unlink(missing_ok=True)
     write_params(clone, smoke)
-    identity = ("-c", "user.name=a reader", "-c", "user.email=reader@example.org")
-    for command in (["init", "--quiet"], ["add", "--all"], [*identity, "commit", "--quiet", "-m", "clone"]):
+    for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "-m", "clone"]):
         run(clone, "git", *command)
     assert stages_run(run(clone, "dvc", "repro")) == ALL_STAGES
     return clone
