@@ -135,7 +135,8 @@ def _experiment(client: mlflow.MlflowClient) -> str:
     if experiment is not None:
         return str(experiment.experiment_id)
     local = store_uri().startswith("sqlite:")
-    return client.create_experiment(EXPERIMENT, (paths.root() / "mlartifacts").as_uri() if local else None)
+    artifacts = (paths.root() / "mlartifacts").as_uri() if local else None
+    return client.create_experiment(EXPERIMENT, artifacts, {"mlflow.experimentKind": "custom_model_development"})
 
 
 def _known(client: mlflow.MlflowClient, experiment: str) -> dict[str, Run]:
