@@ -69,7 +69,7 @@ def _context(
         "questions": questions,
         "questions_table": sections.questions(questions),
         "trials": sections.trials(results),
-        "tuning_answer": sections.tuning_answer(questions),
+        "tuning_answer": sections.tuning_answer(results, questions),
         "layers": sections.layers(),
         "misprint": sections.misprint(),
         "departures": limits.departures(params),

@@ -161,8 +161,10 @@ def trials(results: Results) -> str:
     return markdown(shown, numbers=("trial", "learning rate", "weight decay", "last validation error, %", "epochs"))
 
 
-def tuning_answer(rows: list[Row]) -> str:
+def tuning_answer(results: Results, rows: list[Row]) -> str:
     """Whether the tuned values beat the paper's on the test images, in a sentence."""
+    if results.chosen and all(getattr(results.params.train, name) == value for name, value in results.chosen.items()):
+        return "No trial did better than the baseline's own values, so that `tuned` is the baseline once more."
     row = next(row for row in rows if row.id == "tuned_vs_paper")
     if row.effect.mean is None:
         return f"There is no answer here: {row.verdict.reason}."
