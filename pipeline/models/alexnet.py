@@ -2,6 +2,8 @@
 
 import math
 from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +14,11 @@ from pipeline.paper import recipe as paper
 from pipeline.paper.net import POOL_STRIDE, Shape, paper_shapes, shapes
 from pipeline.params import Net, Recipe, Settings
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": partial(nn.ReLU, inplace=True),  # what it overwrites, no gradient needs
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+}
 
 
 class Dropout(nn.Module):

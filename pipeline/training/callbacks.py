@@ -29,12 +29,13 @@ class History(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Classifier)
+        train = {f"train_{name}": value for name, value in pl_module.train_tally.means().items()}
         validation = {name: float(trainer.callback_metrics[name]) for name in VALIDATION}
         self.rows.append(
             {
                 "epoch": trainer.current_epoch + 1,
                 "lr": self._lr,
-                **{name: round(value, 4) for name, value in (pl_module.train_metrics() | validation).items()},
+                **{name: round(value, 4) for name, value in (train | validation).items()},
                 "seconds": round(time.monotonic() - self._started, 3),
                 "time_ms": int(time.time() * 1000),
             }

@@ -6,8 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader
-from torchmetrics import MeanMetric
-from torchmetrics.classification import MulticlassAccuracy
 
 from pipeline.data.batches import Batch, one_crop, train_loader, view_loader
 from pipeline.data.store import Store
@@ -32,6 +30,37 @@ def derived_seed(*parts: int) -> int:
     return int(np.random.SeedSequence(parts).generate_state(1)[0])
 
 
+def seed_dropout(device: torch.device, seed: int) -> None:
+    """Seed the generator of one device. torch.manual_seed is no call for each step: where there is no accelerator it
+    keeps every call, with its stack, for one that might appear."""
+    if device.type == "cpu":
+        torch.default_generator.manual_seed(seed)
+    else:
+        torch.get_device_module(device).manual_seed(seed)
+
+
+class Tally:
+    """Sums over the batches of an epoch, on the device they came from."""
+
+    def __init__(self) -> None:
+        self._images = 0
+        self._sums: Tensor | float = 0.0  # loss, top-1 errors, top-5 errors
+
+    @torch.no_grad()
+    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """loss: mean over the batch. A true label that is not ahead of the others counts as an error."""
+        behind = (logits < logits.gather(1, labels[:, None])).sum(1)
+        errors = [(behind < logits.shape[1] - k).sum() for k in (1, 5)]
+        self._sums = self._sums + torch.stack([loss.float() * len(labels), *errors])
+        self._images += len(labels)
+
+    def means(self) -> dict[str, float]:
+        """loss in nats, error_top1 and error_top5 in percent."""
+        assert isinstance(self._sums, Tensor)
+        loss, top1, top5 = (self._sums / self._images).tolist()
+        return {"loss": loss, "error_top1": 100 * top1, "error_top5": 100 * top5}
+
+
 class Classifier(pl.LightningModule):
     """AlexNet under the paper's recipe. Logs `val_loss` (nats), `val_error_top1` and `val_error_top5` (%)."""
 
@@ -40,47 +69,31 @@ class Classifier(pl.LightningModule):
         torch.manual_seed(derived_seed(seed))
         self.net = alexnet(settings, classes).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._settings, self._seed = settings, seed
-        self._train_loss = MeanMetric(nan_strategy="ignore")
-        self._train_top1 = MulticlassAccuracy(classes, average="micro")
-        self._val_loss = MeanMetric(nan_strategy="ignore")
-        self._val_top1 = MulticlassAccuracy(classes, average="micro")
-        self._val_top5 = MulticlassAccuracy(classes, top_k=min(5, classes), average="micro")
+        self.train_tally, self.val_tally = Tally(), Tally()
 
     def on_train_epoch_start(self) -> None:
-        self._train_loss.reset()
-        self._train_top1.reset()
+        self.train_tally = Tally()
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        torch.manual_seed(derived_seed(self._seed, self.current_epoch, batch_index))  # for dropout's mask
+        seed_dropout(self.device, derived_seed(self._seed, self.current_epoch, batch_index))
         x, labels = batch
         logits = self.net(x)
         loss = F.cross_entropy(logits, labels)
         if self.device.type == "cpu" or self.global_step % CHECK_LOSS_STEPS == 0:
             self._stop_if_diverged(loss)
-        self._train_loss.update(loss.detach(), len(labels))
-        self._train_top1.update(logits.detach(), labels)
+        self.train_tally.add(loss, logits, labels)
         return loss
 
-    def train_metrics(self) -> dict[str, float]:
-        """Running means over the epoch, in training mode: augmented images, dropout on."""
-        return {
-            "train_loss": float(self._train_loss.compute()),
-            "train_error_top1": 100 - 100 * float(self._train_top1.compute()),
-        }
+    def on_validation_epoch_start(self) -> None:
+        self.val_tally = Tally()
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         x, labels = batch
         logits = self.net(x)
-        self._val_loss.update(F.cross_entropy(logits, labels), len(labels))
-        self._val_top1.update(logits, labels)
-        self._val_top5.update(logits, labels)
+        self.val_tally.add(F.cross_entropy(logits, labels), logits, labels)
 
     def on_validation_epoch_end(self) -> None:
-        self.log("val_loss", self._val_loss.compute())
-        self.log("val_error_top1", 100 - 100 * self._val_top1.compute())
-        self.log("val_error_top5", 100 - 100 * self._val_top5.compute())
-        for metric in (self._val_loss, self._val_top1, self._val_top5):
-            metric.reset()
+        self.log_dict({f"val_{name}": value for name, value in self.val_tally.means().items()})
 
     def configure_optimizers(self) -> PaperSGD:
         return paper_sgd(self.net, self._settings)
