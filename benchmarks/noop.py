@@ -1,0 +1,65 @@
+"""`dvc repro` with nothing to do, beside a DVC pipeline of as many empty stages.
+
+This project's stages count as done in a copy of the repository, where placeholders stand for what they write.
+"""
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from dvc.repo import Repo
+
+from benchmarks.harness import Contender, Row, ratio, rounds_of
+
+ROUNDS = 9
+ROOT = Path(__file__).parents[1]
+
+
+def contender(folder: str) -> Callable[[], None]:
+    return lambda: _run(Path(folder), sys.executable, "-m", "dvc", "repro", "--quiet")
+
+
+def rows() -> list[Row]:
+    with tempfile.TemporaryDirectory() as temporary, ExitStack() as stack:
+        folders = [Path(temporary, "project"), Path(temporary, "empty")]
+        _empty(folders[1], stages=_project(folders[0]))
+        contenders = [
+            stack.enter_context(Contender("benchmarks.noop:contender", folder=str(folder))) for folder in folders
+        ]
+        times = rounds_of(contenders, ROUNDS)
+    return [ratio("noop_repro", "overhead", "as many empty stages", [ours / empty for ours, empty in times])]
+
+
+def _project(folder: Path) -> int:
+    """Make the copy, and say how many stages it has."""
+    _run(ROOT, "git", "clone", "--quiet", str(ROOT), str(folder))
+    with Repo(str(folder)) as repo:
+        outs = [Path(out.fs_path) for out in repo.index.outs]
+        stages = len(repo.index.stages)
+    for out in outs:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if out.suffix:
+            out.touch()
+        elif not out.exists():
+            out.mkdir()
+            (out / "placeholder").touch()
+    _run(folder, sys.executable, "-m", "dvc", "commit", "--force", "--quiet")
+    return stages
+
+
+def _empty(folder: Path, stages: int) -> None:
+    folder.mkdir()
+    names = range(stages)
+    (folder / "params.yaml").write_text("".join(f"p{k}: {k}\n" for k in names))
+    cmd = "".join(f'  s{k}: {{cmd: "true", params: [p{k}]}}\n' for k in names)
+    (folder / "dvc.yaml").write_text("stages:\n" + cmd)
+    for command in (["git", "init", "--quiet"], [sys.executable, "-m", "dvc", "init", "--quiet"]):
+        _run(folder, *command)
+    _run(folder, sys.executable, "-m", "dvc", "repro", "--quiet")
+
+
+def _run(folder: Path, *command: str) -> None:
+    subprocess.run(command, cwd=folder, check=True)
