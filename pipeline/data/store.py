@@ -1,6 +1,6 @@
 """The image store that `prepare` writes: arrays that are read by memory map, and what is known about them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tokenize import TokenError
 from typing import Annotated, Any, Literal, Self, get_args
@@ -60,27 +60,33 @@ class Store:
     folder: Path
     meta: Meta
     mean_image: NDArray[np.float32]  # H x W x C: mean of the train split at each pixel
+    _whole: set[str] = field(default_factory=set, init=False, repr=False, compare=False)  # arrays found to be so
 
     @classmethod
     def open(cls, folder: Path) -> Self:
-        """Checks that every array is there, whole, and as meta.json says. Reads no image."""
+        """Checks that every array is there, of full length, and as meta.json says. Reads no image."""
         meta = _read_meta(folder / "meta.json")
         arrays = {array: _map(folder / array, *meta.layout(array)) for array in ARRAYS}
-        return cls(folder, meta, np.array(arrays["mean_image.npy"]))
+        store = cls(folder, meta, np.array(arrays["mean_image.npy"]))
+        store._verify("mean_image.npy")
+        return store
 
     def split(self, name: SplitName) -> Split:
+        """Compares checksums the first time: to 90 epochs that read the images, this adds one."""
         images, labels = (f"{name}/{kind}.npy" for kind in ("images", "labels"))
+        self._verify(images)
+        self._verify(labels)
         return Split(
             _map(self.folder / images, *self.meta.layout(images)),
             np.array(_map(self.folder / labels, *self.meta.layout(labels))),
         )
 
-    def verify(self) -> None:
-        """Read every array and compare its checksum."""
-        for array in ARRAYS:
+    def _verify(self, array: str) -> None:
+        if array not in self._whole:
             found = sha256(self.folder / array)
             if found != self.meta.sha256[array]:
                 raise _damaged(self.folder / array, f"SHA-256 is {found}, accepted is {self.meta.sha256[array]}")
+            self._whole.add(array)
 
 
 def _read_meta(path: Path) -> Meta:
