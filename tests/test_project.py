@@ -47,7 +47,8 @@ def test_every_package_that_is_needed_here_is_pinned_at_its_version() -> None:
         ("prepare", {"torch", "pytorch_lightning", "mlflow", "optuna", "matplotlib", "pandas"}),
         ("evaluate", {"pytorch_lightning", "mlflow", "optuna", "matplotlib"}),
         ("report", {"pytorch_lightning", "mlflow", "optuna"}),
-        ("train", {"optuna"}),
+        ("train", {"optuna", "mlflow"}),
+        ("tune", {"mlflow"}),
     ],
 )
 def test_a_stage_imports_no_heavy_library_that_it_does_not_use(stage: str, absent: set[str]) -> None:

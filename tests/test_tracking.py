@@ -12,10 +12,10 @@ from mlflow.entities import Run
 
 from pipeline import paths, tracking
 from pipeline.data.store import Store
-from pipeline.errors import UserError
 from pipeline.evaluation.evaluate import evaluate_variant
 from pipeline.evaluation.predict import load_net
 from pipeline.records import CURVES
+from pipeline.report.collect import collect
 from pipeline.training.variant import train_variant
 from tests.tiny import CROP_PX, settings
 from tests.tiny_params import tiny_params
@@ -86,6 +86,7 @@ def test_the_median_seeds_net_can_be_loaded_by_mlflow_and_answers_as_the_trained
     assert len(models) == 1
     run = mlflow.MlflowClient(paths.mlflow_store()).get_run(models[0].source_run_id)
     assert run.info.status == "FINISHED"
+    assert run.data.tags["seed"] == str(collect(tiny_params(), Path()).median_seed("baseline"))
     loaded = mlflow.pytorch.load_model(models[0].model_uri)
     images = torch.from_numpy(np.random.default_rng(0).normal(0, 50, (3, 3, CROP_PX, CROP_PX)).astype(np.float32))
     trained_net = load_net(Path(run.data.tags["model"]) / "model.safetensors", settings(), 4)
@@ -98,26 +99,6 @@ def test_a_failed_run_reads_failed(store: Store) -> None:
     tracking.sync()
     (run,) = stored_runs()
     assert run.info.status == "FAILED"
-
-
-def test_a_store_that_is_not_there_costs_one_warning_and_is_filled_later(
-    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # nobody listens on the discard port
-    train_variant(tiny_params(), "baseline")
-    tracking.sync()
-    warning = capsys.readouterr().err
-    assert warning.count("warning: http://127.0.0.1:9: the MLflow store cannot be used") == 1
-    with pytest.raises(UserError, match=r"python -m pipeline sync` fills it"):
-        tracking.sync()
-    monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    assert tracking.sync() == 2
-
-
-def test_an_unwritable_store_is_one_warning_too(trained: Store, capsys: pytest.CaptureFixture[str]) -> None:
-    Path("mlflow.db").mkdir()
-    tracking.sync()
-    assert "the MLflow store cannot be used" in capsys.readouterr().err
 
 
 def test_a_run_that_two_scales_share_is_one_run_that_names_both(store: Store) -> None:

@@ -84,4 +84,5 @@ def _load(path: Path, settings: Settings, store: Store, hardware: Hardware) -> n
         verify(path)
         return load_net(path, settings, len(store.meta.classes)).to(device(hardware))
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise UserError(f"{path}: cannot be loaded ({error}); run the train stage again") from error
+        problem = " ".join(str(error).split())
+        raise UserError(f"{path}: cannot be loaded ({problem:.200}); run the train stage again") from error

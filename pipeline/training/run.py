@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import pickle
 import platform
 import shutil
 import tempfile
@@ -144,8 +145,10 @@ def _unsound(path: Path) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             bad = archive.testzip()
-    except (zipfile.BadZipFile, OSError) as error:
-        return f"the checkpoint {path} is damaged ({error})"
+        if not bad:
+            torch.load(path, mmap=True, weights_only=True)  # refuses all but tensors and plain values
+    except (zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, OSError) as error:
+        return f"the checkpoint {path} is damaged ({str(error).splitlines()[0]})"
     return f"the checkpoint {path} is damaged (checksum of {bad})" if bad else None
 
 
