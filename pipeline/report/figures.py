@@ -152,9 +152,12 @@ def _examples(results: Results) -> tuple[Figure, str] | str:
     try:
         verify(results.root / predictions_path)
         predictions = pd.read_parquet(results.root / predictions_path)
+    except (OSError, ValueError, UserError):
+        return hole(results.root / predictions_path, results.root)
+    try:
         images = Store.open(results.root / data).split("test").images
-    except (OSError, ValueError, UserError) as error:
-        return f"`{predictions_path}` or the images of `{data}` cannot be read ({type(error).__name__})"
+    except UserError as error:
+        return f"`{data}/test/images.npy` cannot be shown ({error})"
     test = predictions.query("seed == @seed and split == 'test' and views == 'one_crop'").sort_values("index")
     chosen = _chosen_examples(test)
     if chosen.empty or not results.classes:
