@@ -33,6 +33,7 @@ format: $(VENV)/.installed-dev
 
 ui: $(VENV)/.installed
 	python -m pipeline sync || true
+	@echo "The runs: http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning&compareRunsMode=CHART"
 	mlflow ui --host 127.0.0.1 --workers 1 --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}
 
 clean: # downloads and the environment stay
