@@ -12,7 +12,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 repro: $(VENV)/.installed
 	python -m pipeline check
 	dvc repro
-	python -m pipeline sync
+	python -m pipeline sync || true # what could not be sent is sent another time
 	@echo "The report: $$(python -c 'from pipeline import params, paths; print(paths.report(params.load().scale))')/report.md"
 
 test: $(VENV)/.installed-dev
@@ -32,8 +32,9 @@ format: $(VENV)/.installed-dev
 	ruff format .
 
 ui: $(VENV)/.installed
-	python -m pipeline sync
-	mlflow ui --workers 1 --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}
+	python -m pipeline sync || true
+	@echo "The runs: http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning&compareRunsMode=CHART"
+	mlflow ui --host 127.0.0.1 --workers 1 --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}
 
 clean: # downloads and the environment stay
 	rm -rf data runs .state mlflow.db mlartifacts .dvc/cache .dvc/tmp

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pipeline import params, paths
+from pipeline import params, paths, sync
 from pipeline.errors import exit_status
 
 
@@ -34,20 +34,15 @@ def check() -> None:
         print(f"params.yaml: {line}")
 
 
-def sync() -> None:
-    """Fill the MLflow store from the run files."""
-    from pipeline import tracking
-
-    print(f"MLflow: {tracking.sync()} runs written to {tracking.store_uri()}")
-
-
 def main() -> None:
-    commands = {"check": check, "sync": sync}
     parser = argparse.ArgumentParser(prog="python -m pipeline", description=__doc__)
-    subparsers = parser.add_subparsers(required=True)
-    for name, command in commands.items():
-        subparsers.add_parser(name, help=command.__doc__).set_defaults(command=command)
-    parser.parse_args().command()
+    commands = parser.add_subparsers(required=True)
+    commands.add_parser("check", help=check.__doc__).set_defaults(command=check)
+    sync_command = commands.add_parser("sync", help="Fill the MLflow store from the run files.")
+    sync_command.add_argument("--background", action="store_true", help="as stages do: what fails is only a warning")
+    sync_command.set_defaults(command=sync.run)
+    arguments = vars(parser.parse_args())
+    arguments.pop("command")(**arguments)
 
 
 if __name__ == "__main__":

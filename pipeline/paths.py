@@ -22,6 +22,11 @@ def state() -> Path:
     return Path(os.environ.get("ALEXNET_STATE") or root() / ".state").resolve()
 
 
+def mlflow_store() -> str:
+    """$MLFLOW_TRACKING_URI, or a SQLite file in the repository's root."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root() / 'mlflow.db'}"
+
+
 def data(dataset: str) -> Path:
     return Path("data", dataset)
 

@@ -18,6 +18,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from ruamel.yaml import YAML
 
 from pipeline import paths
+from pipeline.checksums import write_sums
 from pipeline.data.store import Store
 from pipeline.files import replacing
 from pipeline.params import Params, Settings
@@ -62,6 +63,7 @@ def tune(params: Params) -> None:
         trials.to_csv(temporary, index=False)
     with replacing(out / "best.yaml") as temporary:
         YAML().dump({"train": best}, temporary)
+    write_sums(out, "trials.csv", "best.yaml")
 
 
 def _finished_study(params: Params) -> optuna.Study:

@@ -2,7 +2,7 @@
 
 import sys
 
-from pipeline import params, tracking
+from pipeline import params, sync
 from pipeline.errors import exit_status
 from pipeline.training.variant import train_variant
 
@@ -10,7 +10,7 @@ from pipeline.training.variant import train_variant
 def main() -> None:
     (variant,) = sys.argv[1:]
     train_variant(params.load(), variant)
-    tracking.sync_or_warn()
+    sync.start()
 
 
 if __name__ == "__main__":

@@ -2,14 +2,14 @@
 
 import sys
 
-from pipeline import params, tracking
+from pipeline import params, sync
 from pipeline.errors import exit_status
 from pipeline.tuning import tune
 
 
 def main() -> None:
     tune(params.load())
-    tracking.sync_or_warn()
+    sync.start()
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ import pandas as pd
 from safetensors.numpy import save_file
 
 from pipeline import paths
+from pipeline.data.store import ARRAYS
+from pipeline.files import sha256, write_json
 from pipeline.params import Params
 
 CLASSES = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
@@ -144,8 +146,10 @@ def _write_data(root: Path, params: Params) -> dict[str, np.ndarray]:
         waves = 127 + 120 * np.sin((labels[split][:, None, None] + 1) * (x + y) / 14)
         np.save(folder / split / "images.npy", waves.astype(np.uint8)[..., None])
         np.save(folder / split / "labels.npy", labels[split])
+    np.save(folder / "mean_image.npy", np.zeros((28, 28, 1), np.float32))
     meta = {"dataset": params.data.dataset, "canvas_px": 28, "channels": 1, "classes": CLASSES, "counts": COUNTS}
-    (folder / "meta.json").write_text(json.dumps(meta))
+    meta |= {"sources": {}, "skipped": [], "rgb_eigenvectors": np.eye(3).tolist(), "rgb_std": [1.0, 1.0, 1.0]}
+    write_json(folder / "meta.json", meta | {"sha256": {array: sha256(folder / array) for array in ARRAYS}})
     return labels
 
 

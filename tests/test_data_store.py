@@ -42,18 +42,13 @@ def test_images_are_memory_mapped_and_read_only(folder: Path) -> None:
     assert not images.flags.writeable
 
 
-def test_a_whole_store_passes_verify(folder: Path) -> None:
-    Store.open(folder).verify()
-
-
 @pytest.mark.parametrize("array", ARRAYS)
-def test_verify_names_an_array_with_one_changed_byte(folder: Path, array: str) -> None:
+def test_an_array_with_one_changed_byte_is_named_before_it_is_used(folder: Path, array: str) -> None:
     content = bytearray((folder / array).read_bytes())
     content[-1] ^= 1
     (folder / array).write_bytes(content)
-    store = Store.open(folder)
     with pytest.raises(UserError, match=f"{array}: SHA-256 is .*dvc repro -f prepare"):
-        store.verify()
+        Store.open(folder).split(array.split("/")[0])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("array", ARRAYS)

@@ -113,7 +113,7 @@ def test_damaged_weights_are_named_with_what_to_do(store: Store) -> None:
     train_variant(params, "baseline")
     weights = paths.seed("smoke", "baseline", 0) / WEIGHTS
     weights.write_bytes(weights.read_bytes()[:1000])
-    with pytest.raises(UserError, match=rf"^{weights}: cannot be loaded .*; run the train stage again$"):
+    with pytest.raises(UserError, match=rf"^{weights}: is damaged \(SHA-256 is .*; `dvc repro` restores it"):
         evaluate_variant(params, "baseline")
 
 

@@ -172,6 +172,17 @@ def test_a_scale_switched_and_back_trains_nothing(clone: Path, smoke: dict[str, 
     assert "smoke" in run(clone, "dvc", "exp", "show", "--csv")
 
 
+def test_what_was_damaged_between_two_repros_is_restored_without_training(clone: Path) -> None:
+    before = digests(clone)
+    places = ("train/seed-0/model.safetensors", "evaluation/predictions.parquet", "evaluation/seeds.json")
+    for path in (*(clone / "runs/smoke/baseline" / place for place in places), clone / "data/fashion_mnist/meta.json"):
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    assert stages_run(run(clone, "dvc", "repro")) == []
+    assert digests(clone) == before
+
+
 def test_a_train_stage_killed_under_dvc_ends_with_the_same_numbers_when_run_again(clone: Path) -> None:
     before = digests(clone)
     state = clone / "state of the killed"

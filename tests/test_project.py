@@ -47,7 +47,7 @@ def test_every_package_that_is_needed_here_is_pinned_at_its_version() -> None:
         ("prepare", {"torch", "pytorch_lightning", "mlflow", "optuna", "matplotlib", "pandas"}),
         ("evaluate", {"pytorch_lightning", "mlflow", "optuna", "matplotlib"}),
         ("report", {"pytorch_lightning", "mlflow", "optuna"}),
-        ("train", {"optuna"}),
+        ("train", {"optuna", "mlflow"}),
     ],
 )
 def test_a_stage_imports_no_heavy_library_that_it_does_not_use(stage: str, absent: set[str]) -> None:
@@ -60,3 +60,9 @@ def test_ci_runs_the_readmes_test_command_and_the_linters() -> None:
     script = (ROOT / ".ci/run").read_text()
     assert "\nmake test" in (ROOT / "README.md").read_text()
     assert {"make test", "make lint"} <= set(script.splitlines())
+
+
+def test_the_mlflow_ui_is_served_to_this_machine_only() -> None:
+    commands = subprocess.run(["make", "--dry-run", "ui"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    (served,) = (line for line in commands.splitlines() if line.startswith("mlflow ui "))
+    assert "--host 127.0.0.1 " in served

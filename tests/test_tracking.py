@@ -12,9 +12,10 @@ from mlflow.entities import Run
 
 from pipeline import paths, tracking
 from pipeline.data.store import Store
-from pipeline.errors import UserError
 from pipeline.evaluation.evaluate import evaluate_variant
 from pipeline.evaluation.predict import load_net
+from pipeline.records import CURVES
+from pipeline.report.collect import collect
 from pipeline.training.variant import train_variant
 from tests.tiny import CROP_PX, settings
 from tests.tiny_params import tiny_params
@@ -27,7 +28,7 @@ def trained(store: Store) -> Store:
 
 
 def stored_runs() -> list[Run]:
-    client = mlflow.MlflowClient(tracking.store_uri())
+    client = mlflow.MlflowClient(paths.mlflow_store())
     experiment = client.get_experiment_by_name(tracking.EXPERIMENT)
     return sorted(client.search_runs([experiment.experiment_id]), key=lambda run: run.info.run_name)
 
@@ -42,8 +43,8 @@ def test_every_run_is_there_with_its_parameters_tags_and_curves(trained: Store) 
     expected = {"scale": "smoke", "variant": "baseline", "seed": "0", "section": "3", "dvc_stage": ""}
     assert expected.items() <= first.data.tags.items()
     history = pd.read_csv(paths.seed("smoke", "baseline", 0) / "history.csv")
-    client = mlflow.MlflowClient(tracking.store_uri())
-    for name in tracking.CURVES:
+    client = mlflow.MlflowClient(paths.mlflow_store())
+    for name in CURVES:
         curve = client.get_metric_history(first.info.run_id, name)
         assert [metric.step for metric in curve] == list(history["epoch"])
         assert [metric.value for metric in curve] == pytest.approx(list(history[name]))
@@ -54,7 +55,7 @@ def test_sending_twice_adds_nothing(trained: Store) -> None:
     tracking.sync()
     ids = [run.info.run_id for run in stored_runs()]
     assert tracking.sync() == 0
-    client = mlflow.MlflowClient(tracking.store_uri())
+    client = mlflow.MlflowClient(paths.mlflow_store())
     client.set_tag(ids[0], "sent", "forgotten")  # as if the sending had been cut off before its last step
     assert tracking.sync() == 1
     assert [run.info.run_id for run in stored_runs()] == ids
@@ -83,8 +84,9 @@ def test_the_median_seeds_net_can_be_loaded_by_mlflow_and_answers_as_the_trained
     tracking.sync()
     models = mlflow.search_logged_models([stored_runs()[0].info.experiment_id], output_format="list")
     assert len(models) == 1
-    run = mlflow.MlflowClient(tracking.store_uri()).get_run(models[0].source_run_id)
+    run = mlflow.MlflowClient(paths.mlflow_store()).get_run(models[0].source_run_id)
     assert run.info.status == "FINISHED"
+    assert run.data.tags["seed"] == str(collect(tiny_params(), Path()).median_seed("baseline"))
     loaded = mlflow.pytorch.load_model(models[0].model_uri)
     images = torch.from_numpy(np.random.default_rng(0).normal(0, 50, (3, 3, CROP_PX, CROP_PX)).astype(np.float32))
     trained_net = load_net(Path(run.data.tags["model"]) / "model.safetensors", settings(), 4)
@@ -97,26 +99,6 @@ def test_a_failed_run_reads_failed(store: Store) -> None:
     tracking.sync()
     (run,) = stored_runs()
     assert run.info.status == "FAILED"
-
-
-def test_a_store_that_is_not_there_costs_one_warning_and_is_filled_later(
-    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # nobody listens on the discard port
-    train_variant(tiny_params(), "baseline")
-    tracking.sync_or_warn()
-    warning = capsys.readouterr().err
-    assert warning.count("warning: http://127.0.0.1:9: the MLflow store cannot be used") == 1
-    with pytest.raises(UserError, match=r"python -m pipeline sync` fills it"):
-        tracking.sync()
-    monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    assert tracking.sync() == 2
-
-
-def test_an_unwritable_store_is_one_warning_too(trained: Store, capsys: pytest.CaptureFixture[str]) -> None:
-    Path("mlflow.db").mkdir()
-    tracking.sync_or_warn()
-    assert "the MLflow store cannot be used" in capsys.readouterr().err
 
 
 def test_a_run_that_two_scales_share_is_one_run_that_names_both(store: Store) -> None:

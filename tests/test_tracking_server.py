@@ -1,63 +1,129 @@
-"""Tracking against a real MLflow server."""
+"""Tracking against real servers, real locks and real stages."""
 
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+import mlflow
 import pytest
+from ruamel.yaml import YAML
 
-from pipeline import tracking
+from pipeline import paths, sync, tracking
 from pipeline.data.store import Store
 from pipeline.errors import UserError
+from pipeline.training.run import RUN
 from pipeline.training.variant import train_variant
-from tests.test_tracking import stored_runs
+from tests.test_sync import assert_every_metric_is_there_once
 from tests.tiny_params import tiny_params
+
+ROOT = Path(__file__).parents[1]
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 
-@pytest.fixture
-def server(workplace: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    store = ["--backend-store-uri", f"sqlite:///{workplace / 'server.db'}", "--artifacts-destination", "artifacts"]
-    process = subprocess.Popen([*command, *store], start_new_session=True)
-    url = f"http://127.0.0.1:{port}"
-    try:
+class Server:
+    """`mlflow server`, which can be killed and started again on the same port and store."""
+
+    def __init__(self) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "mlflow", "server", "--port", str(self.port), "--workers", "1"]
+        store = ["--backend-store-uri", f"sqlite:///{Path.cwd() / 'server.db'}", "--artifacts-destination", "artifacts"]
+        self.process = subprocess.Popen([*command, *store], start_new_session=True)
         for _ in range(300):
             try:
-                urllib.request.urlopen(f"{url}/health", timeout=1)
-                break
+                urllib.request.urlopen(f"{self.url}/health", timeout=1)
+                return
             except OSError:
                 time.sleep(0.3)
-        yield url, process
+
+    def kill(self) -> None:
+        os.killpg(self.process.pid, 9)
+        self.process.wait()
+
+
+@pytest.fixture
+def server(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    server = Server()
+    server.start()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.url)
+    try:
+        yield server
     finally:
-        with suppress(ProcessLookupError):  # the test may have killed it
-            os.killpg(process.pid, 9)
-        process.wait()
+        server.kill()
 
 
-def test_a_server_gets_every_run_and_when_it_dies_that_is_one_message_within_a_minute(
-    store: Store, server: tuple[str, subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
+def test_a_server_that_dies_while_runs_are_sent_has_every_metric_once_when_it_is_back(
+    store: Store, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    url, process = server
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
     train_variant(tiny_params(), "baseline")
-    assert tracking.sync() == 2
-    assert tracking.sync() == 0
-    assert [run.info.status for run in stored_runs()] == ["FINISHED"] * 2
-    os.killpg(process.pid, 9)
-    process.wait()
-    train_variant(tiny_params(train={"lr": 0.02}), "baseline")
+    log_batch = mlflow.MlflowClient.log_batch
+
+    def last(*args: Any, **options: Any) -> None:
+        log_batch(*args, **options)
+        server.kill()
+
     started = time.monotonic()
-    with pytest.raises(UserError, match="the MLflow store cannot be used"):
-        tracking.sync()
+    with monkeypatch.context() as patch:
+        patch.setattr(mlflow.MlflowClient, "log_batch", last)
+        with pytest.raises(UserError, match="the MLflow store cannot be used"):
+            tracking.sync()
     assert time.monotonic() - started < 60
+    server.start()
+    assert tracking.sync() == 2
+    assert_every_metric_is_there_once()
+    assert tracking.sync() == 0
+
+
+def test_the_train_stage_ends_while_the_store_still_hangs(store: Store) -> None:
+    YAML().dump(tiny_params().model_dump(mode="json"), Path("params.yaml"))
+    with socket.create_server(("127.0.0.1", 0)) as hanging, Path("errors").open("wb") as errors:
+        url = f"http://127.0.0.1:{hanging.getsockname()[1]}"
+        environment = {"PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": url, "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+        stage = [sys.executable, "-m", "stages.train", "baseline"]
+        subprocess.run(stage, env=os.environ | environment, stderr=errors, timeout=120, check=True)
+        assert (paths.seed("smoke", "baseline", 1) / RUN).exists()
+        assert b"warning" not in Path("errors").read_bytes()  # the sending has not come to its end
+        hanging.settimeout(60)
+        hanging.accept()[0].close()
+        hanging.close()
+        until = time.monotonic() + 60
+        while b"warning" not in Path("errors").read_bytes():
+            assert time.monotonic() < until
+            time.sleep(0.1)
+    assert Path("errors").read_bytes().count(b"warning: " + url.encode()) == 1
+    sync.run(background=False)
+    assert_every_metric_is_there_once()
+
+
+def test_a_database_that_another_process_has_locked_costs_one_warning(
+    store: Store, capfd: pytest.CaptureFixture[str]
+) -> None:
+    train_variant(tiny_params(seeds=[0]), "baseline")
+    sync.run(background=True)
+    train_variant(tiny_params(), "baseline")
+    code = "import sqlite3; c = sqlite3.connect('mlflow.db'); c.execute('begin exclusive'); print(flush=True); input()"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code], text=True, **pipes) as locker:  # type: ignore[call-overload]
+        locker.stdout.readline()
+        capfd.readouterr()
+        sync.run(background=True)
+        (warning,) = capfd.readouterr().err.splitlines()
+        assert "the MLflow store cannot be used (database is locked)" in warning
+        locker.communicate("\n")
+    sync.run(background=True)
+    assert_every_metric_is_there_once()
+    with closing(sqlite3.connect("mlflow.db")) as database:
+        assert database.execute("pragma integrity_check").fetchone() == ("ok",)

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from pipeline import paths
+from pipeline.checksums import SUMS
 from pipeline.data.store import Store
 from pipeline.params import Settings
 from pipeline.training.fingerprint import PACKAGE, TRAINED_BY
@@ -60,7 +61,7 @@ def test_the_net_learns_what_can_be_learnt(store: Store) -> None:
 
 def test_a_run_leaves_weights_history_and_facts_and_no_checkpoint(store: Store) -> None:
     folder = train(a_run(store))
-    assert sorted(path.name for path in folder.iterdir()) == sorted([WEIGHTS, HISTORY, RUN])
+    assert sorted(path.name for path in folder.iterdir()) == sorted([WEIGHTS, HISTORY, RUN, SUMS])
     assert list(numbers(folder)["epoch"]) == [1, 2, 3]
     run = facts(folder)
     assert (run["status"], run["epochs"], run["stopped"], run["seed"]) == ("finished", 3, "budget", 0)
@@ -206,6 +207,6 @@ def test_publishing_replaces_what_was_there(store: Store) -> None:
     publish(run, out)
     (out / "stale").touch()
     publish(run, out)
-    assert sorted(path.name for path in out.iterdir()) == sorted([WEIGHTS, HISTORY, RUN])
+    assert sorted(path.name for path in out.iterdir()) == sorted([WEIGHTS, HISTORY, RUN, SUMS])
     assert (facts(out)["scale"], facts(out)["variant"], facts(out)["section"]) == ("smoke", "baseline", "3")
     assert [path.name for path in out.parent.iterdir()] == ["seed-0"]

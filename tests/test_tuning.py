@@ -108,7 +108,7 @@ def under_way(database: Path) -> int:
 def test_every_trial_is_a_child_of_the_studys_mlflow_run(store: Store) -> None:
     tuning.tune(tiny_params(tune=BLOCK))
     assert tracking.sync() == 5
-    client = mlflow.MlflowClient(tracking.store_uri())
+    client = mlflow.MlflowClient(paths.mlflow_store())
     runs = client.search_runs([client.get_experiment_by_name(tracking.EXPERIMENT).experiment_id])
     (parent,) = (run for run in runs if run.info.run_name == "tune smoke")
     children = {run.info.run_name: run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id}

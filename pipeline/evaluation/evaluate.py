@@ -13,6 +13,7 @@ from torch import nn
 from tqdm import tqdm
 
 from pipeline import paths
+from pipeline.checksums import verify, write_sums
 from pipeline.data.batches import View, one_crop, ten_crops
 from pipeline.data.store import SPLITS, SplitName, Store
 from pipeline.errors import UserError
@@ -50,6 +51,7 @@ def evaluate_variant(params: Params, variant: str) -> None:
         pd.concat(tables or [pd.DataFrame()], ignore_index=True).to_parquet(temporary, index=False)
     write_json(out / "seeds.json", by_seed)
     write_json(out / "metrics.json", mean_of(finished))
+    write_sums(out, "predictions.parquet", "seeds.json", "metrics.json")
 
 
 def _predictions(
@@ -71,6 +73,7 @@ def _predictions(
 
 def _facts(path: Path) -> dict[str, Any]:
     try:
+        verify(path)
         return dict(json.loads(path.read_text()))
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error}); run the train stage again") from error
@@ -78,6 +81,8 @@ def _facts(path: Path) -> dict[str, Any]:
 
 def _load(path: Path, settings: Settings, store: Store, hardware: Hardware) -> nn.Module:
     try:
+        verify(path)
         return load_net(path, settings, len(store.meta.classes)).to(device(hardware))
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise UserError(f"{path}: cannot be loaded ({error}); run the train stage again") from error
+        problem = " ".join(str(error).split())
+        raise UserError(f"{path}: cannot be loaded ({problem:.200}); run the train stage again") from error

@@ -1,4 +1,4 @@
-"""Error rates from predictions."""
+"""Error rates from predictions, and which seed stands for its variant."""
 
 from collections.abc import Mapping, Sequence
 
@@ -30,3 +30,9 @@ def mean_of(trees: Sequence[Mapping[SplitName, dict[str, Metrics]]]) -> dict[Spl
         }
         for split, by_views in first.items()
     }
+
+
+def median_seed(errors: Mapping[int, float]) -> int | None:
+    """The seed with the middle validation error: of two middle ones the better, of equal ones the first."""
+    ranked = sorted(errors, key=lambda seed: (errors[seed], seed))
+    return ranked[(len(ranked) - 1) // 2] if ranked else None

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ from typing import Any
 import pandas as pd
 
 from pipeline import paths
+from pipeline.checksums import damage, verify
 from pipeline.errors import UserError
+from pipeline.evaluation.metrics import median_seed
 from pipeline.paper.claims import Side, Views
 from pipeline.params import Params, read_yaml
 
@@ -53,12 +56,9 @@ class Results:
         return variant in set(self.errors["variant"]) | set(failed["variant"])
 
     def median_seed(self, variant: str) -> int | None:
-        """The seed whose validation error is the middle one; of two middle ones the better."""
+        """The seed that stands for the variant in figures."""
         errors = self.by_seed(Side(variant=variant, split="val"), "error_top1").dropna()
-        if errors.empty:
-            return None
-        ranked = errors.sort_index().sort_values(kind="stable").index
-        return int(ranked[(len(ranked) - 1) // 2])
+        return median_seed(dict(zip(map(int, errors.index), errors, strict=True)))
 
 
 def collect(params: Params, root: Path) -> Results:
@@ -132,30 +132,36 @@ def _failure(params: Params, root: Path, variant: str, seed: int) -> str:
     return f" at step {step} (learning rate {lr}, gradient norm {norm})"
 
 
+def hole(path: Path, root: Path) -> str:
+    """What the report says of a file that it does not use."""
+    return f"`{path.relative_to(root)}` {damage(path) or 'is missing or cannot be read'}"
+
+
 def _chosen(path: Path, root: Path, holes: list[str]) -> dict[str, float]:
     try:
+        verify(path)
         return dict(read_yaml(path)["train"])
     except (UserError, KeyError, TypeError, ValueError):
-        holes.append(f"`{path.relative_to(root)}` is missing or cannot be read")
+        holes.append(hole(path, root))
         return {}
 
 
 def _json(path: Path, root: Path, holes: list[str]) -> dict[str, Any]:
-    try:
+    with suppress(OSError, ValueError, UserError):
+        verify(path)
         value = json.loads(path.read_text())
         if isinstance(value, dict):
             return value
-    except (OSError, ValueError):
-        pass
-    holes.append(f"`{path.relative_to(root)}` is missing or cannot be read")
+    holes.append(hole(path, root))
     return {}
 
 
 def _csv(path: Path, columns: list[str], root: Path, holes: list[str]) -> pd.DataFrame | None:
     try:
+        verify(path)
         table = pd.read_csv(path)
-    except (OSError, ValueError):
-        holes.append(f"`{path.relative_to(root)}` is missing or cannot be read")
+    except (OSError, ValueError, UserError):
+        holes.append(hole(path, root))
         return None
     if lacking := [column for column in columns if column not in table]:
         holes.append(f"`{path.relative_to(root)}` has no column {', '.join(lacking)}")

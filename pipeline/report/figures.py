@@ -13,8 +13,11 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from pipeline import paths
+from pipeline.checksums import verify
+from pipeline.data.store import Store
+from pipeline.errors import UserError
 from pipeline.report.claims_table import Row
-from pipeline.report.collect import Results
+from pipeline.report.collect import Results, hole
 
 INK, QUIET, HERE, PAPER, WRONG = "#222222", "#b5b5b5", "#1f5fa8", "#c2571a", "#b3261e"
 CURVE_COLUMNS = 3
@@ -116,9 +119,10 @@ def _filters(results: Results) -> tuple[Figure, str] | str:
         return "the baseline has no finished run"
     path = paths.seed(results.params.scale, "baseline", seed) / "model.safetensors"
     try:
+        verify(results.root / path)
         weights = load_file(results.root / path)
-    except (OSError, SafetensorError):
-        return f"`{path}` is missing or cannot be read"
+    except (OSError, SafetensorError, UserError):
+        return hole(results.root / path, results.root)
     names = sorted(name for name, weight in weights.items() if name.endswith("conv1.weight") and weight.ndim == 4)
     if not names:
         return f"`{path}` has no weight conv1.weight"
@@ -142,14 +146,18 @@ def _examples(results: Results) -> tuple[Figure, str] | str:
     """Eight test images and the five labels found most probable, as in the paper's Figure 4 (left)."""
     seed = results.median_seed("baseline")
     predictions_path = paths.evaluation(results.params.scale, "baseline") / "predictions.parquet"
-    images_path = paths.data(results.params.data.dataset) / "test" / "images.npy"
+    data = paths.data(results.params.data.dataset)
     if seed is None:
         return "the baseline has no finished run"
     try:
+        verify(results.root / predictions_path)
         predictions = pd.read_parquet(results.root / predictions_path)
-        images = np.load(results.root / images_path, mmap_mode="r")
-    except (OSError, ValueError) as error:
-        return f"`{predictions_path}` or `{images_path}` cannot be read ({type(error).__name__})"
+    except (OSError, ValueError, UserError):
+        return hole(results.root / predictions_path, results.root)
+    try:
+        images = Store.open(results.root / data).split("test").images
+    except UserError as error:
+        return f"`{data}/test/images.npy` cannot be shown ({error})"
     test = predictions.query("seed == @seed and split == 'test' and views == 'one_crop'").sort_values("index")
     chosen = _chosen_examples(test)
     if chosen.empty or not results.classes:

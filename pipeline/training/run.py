@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import pickle
 import platform
 import shutil
 import tempfile
@@ -22,6 +23,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from safetensors.torch import save_file
 
 from pipeline import paths
+from pipeline.checksums import SUMS, damage, write_sums
 from pipeline.data.store import Store
 from pipeline.files import replacing, write_json
 from pipeline.hardware import set_threads
@@ -63,9 +65,21 @@ def train(run: Run, callbacks: Sequence[pl.Callback] = ()) -> Path:
     """
     run.folder.mkdir(parents=True, exist_ok=True)
     with FileLock(run.folder.with_suffix(".lock")):
-        if not (run.folder / RUN).exists():
+        if not _finished(run):
             _fit(run, callbacks)
     return run.folder
+
+
+def _finished(run: Run) -> bool:
+    """Whether all its files are there, as they were written; where they are not any more it is trained again."""
+    if not (run.folder / SUMS).exists():
+        return False
+    for name in (RUN, HISTORY, WEIGHTS):
+        if problem := damage(run.folder / name):
+            print(f"{run.folder / name}: {problem}; {run.variant}, seed {run.seed}, is trained again", flush=True)
+            (run.folder / SUMS).unlink()
+            return False
+    return True
 
 
 def _fit(run: Run, callbacks: Sequence[pl.Callback]) -> None:
@@ -131,8 +145,10 @@ def _unsound(path: Path) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             bad = archive.testzip()
-    except (zipfile.BadZipFile, OSError) as error:
-        return f"the checkpoint {path} is damaged ({error})"
+        if not bad:
+            torch.load(path, mmap=True, weights_only=True)  # refuses all but tensors and plain values
+    except (zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, OSError) as error:
+        return f"the checkpoint {path} is damaged ({str(error).splitlines()[0]})"
     return f"the checkpoint {path} is damaged (checksum of {bad})" if bad else None
 
 
@@ -152,7 +168,7 @@ def _finish(
     where: dict[str, Any],
     started_ms: int,
 ) -> None:
-    """Write weights and `run.json`, the latter last: it is what says that the run is over."""
+    """Write weights, `run.json` and checksums, the latter last: they are what says that the run is over."""
     history.write()
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in module.net.state_dict().items()}
     if failure is None:
@@ -182,6 +198,7 @@ def _finish(
             "origin": origin(),
         },
     )
+    write_sums(run.folder, HISTORY, WEIGHTS, RUN)
     (run.folder / CHECKPOINT).unlink(missing_ok=True)
     (run.folder / WHERE).unlink(missing_ok=True)
 
@@ -197,5 +214,6 @@ def publish(run: Run, out: Path) -> None:
                 shutil.copy2(run.folder / name, copy)
         facts = json.loads((run.folder / RUN).read_text())
         write_json(copy / RUN, {"scale": run.scale, "variant": run.variant, "section": run.section, **facts})
+        write_sums(copy, HISTORY, WEIGHTS, RUN)
         shutil.rmtree(out, ignore_errors=True)
         copy.rename(out)

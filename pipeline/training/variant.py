@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from pipeline import paths
+from pipeline.checksums import verify
 from pipeline.data.store import Store
 from pipeline.errors import UserError
 from pipeline.params import Params, Settings, read_yaml
@@ -14,6 +15,7 @@ def variant_settings(params: Params, name: str) -> Settings:
     variant = params.require_variant(name)
     if variant.recipe_from == paths.PAPER_RECIPE:
         return params.settings(name)
+    verify(Path(variant.recipe_from))
     best = read_yaml(Path(variant.recipe_from))
     if not isinstance(best, dict) or set(best) != {"train"}:
         raise UserError(f"{variant.recipe_from}: accepted is one key, train, as the tune stage writes it; run it again")

@@ -1,0 +1,115 @@
+"""Filling the MLflow store beside the work: in a process of its own, one at a time, for a bounded time.
+
+A sending may be killed at any instant: the next one goes on from what the store holds.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from pipeline import paths
+from pipeline.errors import UserError
+from pipeline.files import write_json
+
+BACKGROUND_S, FOREGROUND_S = 60, 300  # the most that a sending takes, waiting for another one included
+SENT = ("runs/*/*/train/*/*", "runs/*/*/evaluation/*", "runs/*/tune/*", "reports/*/figures/*")
+
+
+def start() -> None:
+    """Send in the background, so that no stage waits for the store."""
+    child = subprocess.Popen(
+        [sys.executable, "-m", "pipeline", "sync", "--background"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    if Path.cwd() != paths.root():  # a temporary folder of `dvc exp run`: its files go away with it
+        child.wait()
+
+
+def run(background: bool) -> None:
+    """Send what the store lacks. In the background, not where another one waits already: it will see the same files."""
+    try:
+        with _at_most(BACKGROUND_S if background else FOREGROUND_S), _turn(background):
+            print(f"MLflow: {_send()} runs written to {paths.mlflow_store()}")
+    except Timeout:
+        return
+    except UserError as error:
+        if not background:
+            raise
+        print(f"warning: {error}", file=sys.stderr)
+
+
+@contextmanager
+def _turn(background: bool) -> Iterator[None]:
+    """One sends and at most one waits in the background: whoever begins later reads the files later. Else: Timeout."""
+    paths.state().mkdir(parents=True, exist_ok=True)
+    waiting, sending = (FileLock(paths.state() / f"mlflow-{name}.lock") for name in ("waiting", "sending"))
+    with waiting.acquire(blocking=not background):
+        sending.acquire()
+    try:
+        yield
+    finally:
+        sending.release()
+
+
+def _send() -> int:
+    """The number of runs written. MLflow, which takes seconds to import, is asked only where something has changed."""
+    remembered, files = paths.state() / "mlflow-sent.json", _stamps(_files())
+    with suppress(OSError, ValueError):
+        if json.loads(remembered.read_text()) == [files, _store_stamp()]:
+            return 0
+    from pipeline import tracking
+
+    written = tracking.sync()
+    if store := _store_stamp():
+        write_json(remembered, [files, store])
+    return written
+
+
+def _files() -> Iterable[Path]:
+    yield Path(__file__).with_name("tracking.py")
+    for pattern in SENT:
+        yield from Path().glob(pattern)
+
+
+def _store_stamp() -> dict[str, list[int]]:
+    """Empty for a server: what it holds can only be asked for."""
+    uri = paths.mlflow_store()
+    return _stamps([Path(uri.removeprefix("sqlite:///"))]) if uri.startswith("sqlite:///") else {}
+
+
+def _stamps(files: Iterable[Path]) -> dict[str, list[int]]:
+    """Size, time of change and inode, by name."""
+    stamps = {}
+    for path in sorted(files):
+        with suppress(FileNotFoundError):
+            stat = path.stat()
+            stamps[str(path)] = [stat.st_size, stat.st_mtime_ns, stat.st_ino]
+    return stamps
+
+
+@contextmanager
+def _at_most(seconds: float) -> Iterator[None]:
+    """Then the process ends: a library that hangs may catch an exception, or never get it."""
+
+    def give_up() -> None:
+        problem = f"{paths.mlflow_store()}: sending to the MLflow store took longer than {seconds} s"
+        print(f"warning: {problem}; `python -m pipeline sync` sends the rest from the files", file=sys.stderr)
+        sys.stderr.flush()
+        os._exit(2)
+
+    timer = threading.Timer(seconds, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
