@@ -13,13 +13,13 @@ from typing import Any
 import optuna
 import pandas as pd
 import pytorch_lightning as pl
-from filelock import FileLock
 from optuna.trial import FrozenTrial, Trial, TrialState
 from ruamel.yaml import YAML
 
 from pipeline import paths
 from pipeline.data.store import Store
-from pipeline.files import replacing
+from pipeline.files import replacing, write_text
+from pipeline.locks import locked
 from pipeline.params import Params, Settings
 from pipeline.training.callbacks import History
 from pipeline.training.fingerprint import fingerprint
@@ -58,8 +58,7 @@ def tune(params: Params) -> None:
         study = _finished_study(params)
         best = {name: study.best_params[name] for name in TUNED}
         trials = _table(study)
-    with replacing(out / "trials.csv") as temporary:
-        trials.to_csv(temporary, index=False)
+    write_text(out / "trials.csv", trials.to_csv(index=False))
     with replacing(out / "best.yaml") as temporary:
         YAML().dump({"train": best}, temporary)
 
@@ -69,8 +68,7 @@ def _finished_study(params: Params) -> optuna.Study:
     settings = _trial_settings(params, {})
     identity = [fingerprint(settings, params.tune.seed, store), params.tune.model_dump(exclude={"trials", "storage"})]
     name = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
-    paths.state().mkdir(parents=True, exist_ok=True)
-    with FileLock(paths.state() / f"tune-{name}.lock"):
+    with locked(paths.state() / f"tune-{name}.lock", f"{params.scale} tune"):
         study = _study(params, name)
         _fail_interrupted(study)
         study.enqueue_trial({key: getattr(params.train, key) for key in TUNED}, skip_if_exists=True)
@@ -96,11 +94,13 @@ def _sampler(params: Params, finished: int) -> optuna.samplers.TPESampler:
 
 
 def _fail_interrupted(study: optuna.Study) -> None:
+    waiting = [trial.system_attrs["fixed_params"] for trial in study.get_trials(states=(TrialState.WAITING,))]
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
-        study.tell(trial.number, state=TrialState.FAIL)
         values = trial.system_attrs.get("fixed_params", trial.params)
-        if set(values) == set(TUNED):  # else it was cut off before it had any, and the same seed draws the same
+        # Without values it was cut off before it had any, and the same seed draws the same.
+        if set(values) == set(TUNED) and values not in waiting:
             study.enqueue_trial(values)
+        study.tell(trial.number, state=TrialState.FAIL)
 
 
 def _trial_settings(params: Params, values: Mapping[str, float]) -> Settings:
@@ -117,8 +117,8 @@ def _run_trial(study: optuna.Study, params: Params, store: Store) -> None:
     try:
         facts = json.loads((train(run, [Pruning(trial)]) / "run.json").read_text())
     except optuna.TrialPruned:
-        study.tell(trial, state=TrialState.PRUNED)
         shutil.rmtree(run.folder)
+        study.tell(trial, state=TrialState.PRUNED)
         return
     curve = pd.read_csv(run.folder / "history.csv")["val_error_top1"]
     study.tell(trial, float(curve.iloc[-1]) if facts["status"] == "finished" else 100.0)  # diverged: all wrong
