@@ -35,7 +35,7 @@ def listening() -> Iterator[None]:
     for number in SIGNALS:
         if before[number] is not signal.SIG_IGN:
             signal.signal(number, _receive)
-    if "DVC_STAGE" in os.environ:
+    if "DVC_STAGE" in os.environ and os.getsid(0) != os.getpid():  # a session of its own was meant to outlive DVC
         threading.Thread(target=_terminate_without_dvc, daemon=True).start()
     try:
         yield

@@ -22,6 +22,7 @@ from filelock import FileLock
 
 from pipeline import paths
 from pipeline.errors import UserError
+from pipeline.files import replacing
 
 # An unreachable server must not hold up a training: one retry, seconds instead of minutes.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
@@ -95,8 +96,17 @@ def sync_or_warn() -> None:
 def _try_sqlite(uri: str) -> None:
     """MLflow would try a file that cannot be used for minutes."""
     if uri.startswith("sqlite:///"):
+        _make_sqlite(Path(uri.removeprefix("sqlite:///")))
         with closing(sqlite3.connect(uri.removeprefix("sqlite:///"), timeout=5)) as connection:
             connection.execute("select count(*) from sqlite_master")
+
+
+def _make_sqlite(path: Path) -> None:
+    """MLflow makes its tables in a second of many steps, and cannot use what a kill left of them: made aside, once."""
+    if not path.exists():
+        with replacing(path) as temporary:
+            temporary.unlink(missing_ok=True)
+            mlflow.MlflowClient(f"sqlite:///{temporary}").search_experiments()
 
 
 def _first_line(error: Exception) -> str:

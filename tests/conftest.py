@@ -1,5 +1,6 @@
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,6 +10,7 @@ os.environ.setdefault("DVC_NO_ANALYTICS", "1")
 import torch
 
 from pipeline.data.store import Store
+from tests.clone import ALL_STAGES, make_clone, run, smoke_params, stages_run
 from tests.tiny import make_store
 
 
@@ -29,3 +31,17 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def store(workplace: Path) -> Store:
     return make_store(workplace / "data/fashion_mnist")
+
+
+@pytest.fixture(scope="session")
+def smoke() -> dict[str, Any]:
+    return smoke_params()
+
+
+@pytest.fixture(scope="session")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone in which `dvc repro` has been run once. Tests leave it as they found it."""
+    clone = tmp_path_factory.mktemp("clone")
+    make_clone(clone)
+    assert stages_run(run(clone, "dvc", "repro")) == ALL_STAGES
+    return clone
