@@ -36,7 +36,8 @@ def listening() -> Iterator[None]:
         if before[number] is not signal.SIG_IGN:
             signal.signal(number, _receive)
     if "DVC_STAGE" in os.environ and os.getsid(0) != os.getpid():  # a session of its own was meant to outlive DVC
-        threading.Thread(target=_terminate_without_dvc, daemon=True).start()
+        child = _child_of_dvc()
+        threading.Thread(target=_terminate_once_left, args=(child, child.ppid()), daemon=True).start()
     try:
         yield
     finally:
@@ -70,13 +71,14 @@ def _receive(number: int, frame: object) -> None:
             check()
 
 
-def _terminate_without_dvc() -> None:
-    """DVC may have put a shell between itself and the stage, which outlives it."""
-    child_of_dvc = psutil.Process()
-    parent = child_of_dvc.parent()
-    if parent is not None and parent.name() in SHELLS:
-        child_of_dvc = parent
-    dvc = child_of_dvc.ppid()
-    while child_of_dvc.is_running() and child_of_dvc.ppid() == dvc:
+def _child_of_dvc() -> psutil.Process:
+    """This process, or the shell that DVC may have put between itself and the stage, and which outlives it."""
+    this = psutil.Process()
+    parent = this.parent()
+    return parent if parent is not None and parent.name() in SHELLS else this
+
+
+def _terminate_once_left(child: psutil.Process, parent: int) -> None:
+    while child.is_running() and child.ppid() == parent:
         time.sleep(LOOK_SECONDS)
     os.kill(os.getpid(), signal.SIGTERM)

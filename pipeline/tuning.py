@@ -15,9 +15,11 @@ import pandas as pd
 import pytorch_lightning as pl
 from optuna.trial import FrozenTrial, Trial, TrialState
 from ruamel.yaml import YAML
+from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline import paths
 from pipeline.data.store import Store
+from pipeline.errors import UserError
 from pipeline.files import replacing, write_text
 from pipeline.locks import locked
 from pipeline.params import Params, Settings
@@ -55,7 +57,14 @@ def tune(params: Params) -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     best, trials = {name: getattr(params.train, name) for name in TUNED}, pd.DataFrame(columns=COLUMNS)
     if params.tune.trials:
-        study = _finished_study(params)
+        try:
+            study = _finished_study(params)
+        except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+            reason = str(error.__cause__ or error).split("\n", 1)[0]
+            raise UserError(
+                f"{_storage(params)}: the tuning study cannot be kept there ({reason}); mend that, or name another "
+                "tune.storage; finished trials are kept"
+            ) from error
         best = {name: study.best_params[name] for name in TUNED}
         trials = _table(study)
     write_text(out / "trials.csv", trials.to_csv(index=False))
@@ -81,11 +90,15 @@ def _finished_study(params: Params) -> optuna.Study:
 def _study(params: Params, name: str) -> optuna.Study:
     return optuna.create_study(
         study_name=name,
-        storage=params.tune.storage or f"sqlite:///{paths.state() / 'optuna.db'}",
+        storage=_storage(params),
         direction="minimize",
         pruner=optuna.pruners.MedianPruner(params.tune.random_trials, params.tune.warmup_epochs),
         load_if_exists=True,
     )
+
+
+def _storage(params: Params) -> str:
+    return params.tune.storage or f"sqlite:///{paths.state() / 'optuna.db'}"
 
 
 def _sampler(params: Params, finished: int) -> optuna.samplers.TPESampler:

@@ -1,4 +1,5 @@
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,3 +46,24 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_clone(clone)
     assert stages_run(run(clone, "dvc", "repro")) == ALL_STAGES
     return clone
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--faults", metavar="FILE", help="write what the tests with a `faults` fixture counted")
+
+
+FAULTS: list[tuple[str, str, int, str]] = []
+
+
+@pytest.fixture
+def faults() -> Callable[[str, str, int, str], None]:
+    """Count a fault, where it hit, how often it was tried and what came of it. Called when all of that is proven."""
+    return lambda *row: FAULTS.append(row)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if out := session.config.getoption("--faults"):
+        rows = [f"| {fault} | {where} | {times} | {outcome} |" for fault, where, times, outcome in sorted(FAULTS)]
+        head = "# What was broken on purpose\n\nWritten by `make test-slow`; a row stands here when its test passed.\n"
+        table = ["| fault | where | times | outcome |", "|:--|:--|--:|:--|", *rows]
+        Path(out).write_text("\n".join([head, *table]) + "\n")

@@ -73,6 +73,9 @@ class ProgressBar(pl.Callback):
         if hasattr(self, "_bar"):
             self._bar.close()
 
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self.teardown(trainer, pl_module, "fit")  # so that a message starts on a line of its own
+
 
 class WholeCheckpoints(TorchCheckpointIO):
     """A checkpoint appears whole or not at all. Lightning's own is copied over the last one if /tmp is another disk."""
