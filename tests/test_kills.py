@@ -39,7 +39,7 @@ sys.addaudithook(kill)
 @contextmanager
 def repro(clone: Path, *arguments: str, **more: str) -> Iterator[subprocess.Popen[str]]:
     """`dvc repro` in a session of its own; whatever it leaves is killed at the end."""
-    with (clone / ".dvc/tmp/errors").open("w") as errors:
+    with errors_of(clone).open("w") as errors:
         dvc = subprocess.Popen(
             ["dvc", "repro", *arguments],
             cwd=clone,
@@ -58,6 +58,10 @@ def repro(clone: Path, *arguments: str, **more: str) -> Iterator[subprocess.Pope
         dvc.wait()
         if dvc.stdout is not None:
             dvc.stdout.close()
+
+
+def errors_of(clone: Path) -> Path:
+    return clone.with_name(f"{clone.name}.errors")
 
 
 def group(leader: int) -> list[psutil.Process]:
@@ -123,7 +127,7 @@ def test_after_ctrl_c_the_shell_sees_dvcs_status_and_the_stages_message(clone: P
         os.killpg(dvc.pid, signal.SIGINT)  # as a terminal does
         dvc.communicate()
         assert dvc.returncode == 255
-    errors = (clone / ".dvc/tmp/errors").read_text()
+    errors = errors_of(clone).read_text()
     assert "of 3 epochs are kept; `dvc repro` goes on" in errors
     assert "exited with 130" in errors
     assert "Traceback" not in errors
@@ -140,7 +144,7 @@ def test_a_stage_whose_dvc_is_killed_stops_before_it_is_done(clone: Path, tmp_pa
         dvc.kill()
         dvc.wait()
         assert psutil.wait_procs(stage, timeout=60)[1] == []
-    assert "stopped by SIGTERM" in (clone / ".dvc/tmp/errors").read_text()
+    assert "stopped by SIGTERM" in errors_of(clone).read_text()
     assert not list(clone.glob("runs/smoke/baseline/train/seed-1"))
     run(clone, "dvc", "repro", *arguments, ALEXNET_STATE=str(state))
     assert digests(clone) == undisturbed
