@@ -19,7 +19,7 @@ test: $(VENV)/.installed-dev
 	pytest
 
 test-slow: $(VENV)/.installed-dev
-	pytest -m slow
+	pytest -m slow --faults reports/faults.md
 
 lint: $(VENV)/.installed-dev
 	ruff check .

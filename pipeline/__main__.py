@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline import params, paths, sync
 from pipeline.errors import exit_status
+from pipeline.mending import mend
 
 
 def composed(conf: Path, *overrides: str) -> dict[str, Any]:
@@ -28,7 +29,8 @@ def differences(actual: Any, expected: Any, key: str = "") -> list[str]:
 
 
 def check() -> None:
-    """Validate params.yaml as a whole, and say where it departs from the default scale of conf/."""
+    """Validate params.yaml as a whole, say where it departs from conf/'s default scale, mend what a kill left."""
+    mend()
     params.load()
     for line in differences(params.read_yaml(paths.PARAMS), composed(Path("conf"))):
         print(f"params.yaml: {line}")

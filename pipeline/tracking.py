@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pipeline import paths, records
 from pipeline.errors import UserError
+from pipeline.files import replacing
 from pipeline.records import Record
 
 # A server that cannot be reached or does not answer is given up after seconds instead of minutes.
@@ -56,8 +57,17 @@ def sync() -> int:
 def _try_sqlite(uri: str) -> None:
     """MLflow would try a file that cannot be used for minutes."""
     if uri.startswith("sqlite:///"):
+        _make_sqlite(Path(uri.removeprefix("sqlite:///")))
         with closing(sqlite3.connect(uri.removeprefix("sqlite:///"), timeout=5)) as connection:
             connection.execute("select count(*) from sqlite_master")
+
+
+def _make_sqlite(path: Path) -> None:
+    """MLflow makes its tables in a second of many steps, and cannot use what a kill left of them: made aside, once."""
+    if not path.exists():
+        with replacing(path) as temporary:
+            temporary.unlink(missing_ok=True)
+            mlflow.MlflowClient(f"sqlite:///{temporary}").search_experiments()
 
 
 def _first_line(error: Exception) -> str:

@@ -13,14 +13,16 @@ from typing import Any
 import optuna
 import pandas as pd
 import pytorch_lightning as pl
-from filelock import FileLock
 from optuna.trial import FrozenTrial, Trial, TrialState
 from ruamel.yaml import YAML
+from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline import paths
 from pipeline.checksums import write_sums
 from pipeline.data.store import Store
-from pipeline.files import replacing
+from pipeline.errors import UserError
+from pipeline.files import replacing, write_text
+from pipeline.locks import locked
 from pipeline.params import Params, Settings
 from pipeline.training.callbacks import History
 from pipeline.training.fingerprint import fingerprint
@@ -56,11 +58,17 @@ def tune(params: Params) -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     best, trials = {name: getattr(params.train, name) for name in TUNED}, pd.DataFrame(columns=COLUMNS)
     if params.tune.trials:
-        study = _finished_study(params)
+        try:
+            study = _finished_study(params)
+        except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+            reason = str(error.__cause__ or error).split("\n", 1)[0]
+            raise UserError(
+                f"{_storage(params)}: the tuning study cannot be kept there ({reason}); mend that, or name another "
+                "tune.storage; finished trials are kept"
+            ) from error
         best = {name: study.best_params[name] for name in TUNED}
         trials = _table(study)
-    with replacing(out / "trials.csv") as temporary:
-        trials.to_csv(temporary, index=False)
+    write_text(out / "trials.csv", trials.to_csv(index=False))
     with replacing(out / "best.yaml") as temporary:
         YAML().dump({"train": best}, temporary)
     write_sums(out, "trials.csv", "best.yaml")
@@ -71,8 +79,7 @@ def _finished_study(params: Params) -> optuna.Study:
     settings = _trial_settings(params, {})
     identity = [fingerprint(settings, params.tune.seed, store), params.tune.model_dump(exclude={"trials", "storage"})]
     name = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
-    paths.state().mkdir(parents=True, exist_ok=True)
-    with FileLock(paths.state() / f"tune-{name}.lock"):
+    with locked(paths.state() / f"tune-{name}.lock", f"{params.scale} tune"):
         study = _study(params, name)
         _fail_interrupted(study)
         study.enqueue_trial({key: getattr(params.train, key) for key in TUNED}, skip_if_exists=True)
@@ -85,11 +92,15 @@ def _finished_study(params: Params) -> optuna.Study:
 def _study(params: Params, name: str) -> optuna.Study:
     return optuna.create_study(
         study_name=name,
-        storage=params.tune.storage or f"sqlite:///{paths.state() / 'optuna.db'}",
+        storage=_storage(params),
         direction="minimize",
         pruner=optuna.pruners.MedianPruner(params.tune.random_trials, params.tune.warmup_epochs),
         load_if_exists=True,
     )
+
+
+def _storage(params: Params) -> str:
+    return params.tune.storage or f"sqlite:///{paths.state() / 'optuna.db'}"
 
 
 def _sampler(params: Params, finished: int) -> optuna.samplers.TPESampler:
@@ -98,11 +109,13 @@ def _sampler(params: Params, finished: int) -> optuna.samplers.TPESampler:
 
 
 def _fail_interrupted(study: optuna.Study) -> None:
+    waiting = [trial.system_attrs["fixed_params"] for trial in study.get_trials(states=(TrialState.WAITING,))]
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
-        study.tell(trial.number, state=TrialState.FAIL)
         values = trial.system_attrs.get("fixed_params", trial.params)
-        if set(values) == set(TUNED):  # else it was cut off before it had any, and the same seed draws the same
+        # Without values it was cut off before it had any, and the same seed draws the same.
+        if set(values) == set(TUNED) and values not in waiting:
             study.enqueue_trial(values)
+        study.tell(trial.number, state=TrialState.FAIL)
 
 
 def _trial_settings(params: Params, values: Mapping[str, float]) -> Settings:
@@ -119,8 +132,8 @@ def _run_trial(study: optuna.Study, params: Params, store: Store) -> None:
     try:
         facts = json.loads((train(run, [Pruning(trial)]) / "run.json").read_text())
     except optuna.TrialPruned:
-        study.tell(trial, state=TrialState.PRUNED)
         shutil.rmtree(run.folder)
+        study.tell(trial, state=TrialState.PRUNED)
         return
     curve = pd.read_csv(run.folder / "history.csv")["val_error_top1"]
     study.tell(trial, float(curve.iloc[-1]) if facts["status"] == "finished" else 100.0)  # diverged: all wrong

@@ -2,12 +2,13 @@
 
 import sys
 
-from pipeline import params
 from pipeline.errors import exit_status
-from pipeline.evaluation.evaluate import evaluate_variant
 
 
 def main() -> None:
+    from pipeline import params
+    from pipeline.evaluation.evaluate import evaluate_variant
+
     (variant,) = sys.argv[1:]
     evaluate_variant(params.load(), variant)
 

@@ -2,12 +2,13 @@
 
 import sys
 
-from pipeline import params, paths
-from pipeline.data.prepare import prepare
 from pipeline.errors import exit_status
 
 
 def main() -> None:
+    from pipeline import params, paths
+    from pipeline.data.prepare import prepare
+
     data = params.load().data
     prepare(data, paths.data(data.dataset))
 

@@ -2,13 +2,14 @@
 
 import sys
 
-from pipeline import params, paths
 from pipeline.errors import exit_status
-from pipeline.report.render import write_report
-from pipeline.training.checks import update_rule_holds
 
 
 def main() -> None:
+    from pipeline import params, paths
+    from pipeline.report.render import write_report
+    from pipeline.training.checks import update_rule_holds
+
     configuration = params.load()
     checks = {"update_rule": update_rule_holds()}
     write_report(configuration, paths.report(configuration.scale), checks=checks)

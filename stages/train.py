@@ -2,12 +2,13 @@
 
 import sys
 
-from pipeline import params, sync
 from pipeline.errors import exit_status
-from pipeline.training.variant import train_variant
 
 
 def main() -> None:
+    from pipeline import params, sync
+    from pipeline.training.variant import train_variant
+
     (variant,) = sys.argv[1:]
     train_variant(params.load(), variant)
     sync.start()

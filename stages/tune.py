@@ -2,12 +2,13 @@
 
 import sys
 
-from pipeline import params, sync
 from pipeline.errors import exit_status
-from pipeline.tuning import tune
 
 
 def main() -> None:
+    from pipeline import params, sync
+    from pipeline.tuning import tune
+
     tune(params.load())
     sync.start()
 

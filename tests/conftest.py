@@ -1,5 +1,7 @@
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,6 +11,7 @@ os.environ.setdefault("DVC_NO_ANALYTICS", "1")
 import torch
 
 from pipeline.data.store import Store
+from tests.clone import ALL_STAGES, make_clone, run, smoke_params, stages_run
 from tests.tiny import make_store
 
 
@@ -29,3 +32,38 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def store(workplace: Path) -> Store:
     return make_store(workplace / "data/fashion_mnist")
+
+
+@pytest.fixture(scope="session")
+def smoke() -> dict[str, Any]:
+    return smoke_params()
+
+
+@pytest.fixture(scope="session")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone in which `dvc repro` has been run once. Tests leave it as they found it."""
+    clone = tmp_path_factory.mktemp("clone")
+    make_clone(clone)
+    assert stages_run(run(clone, "dvc", "repro")) == ALL_STAGES
+    return clone
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--faults", metavar="FILE", help="write what the tests with a `faults` fixture counted")
+
+
+FAULTS: list[tuple[str, str, int, str]] = []
+
+
+@pytest.fixture
+def faults() -> Callable[[str, str, int, str], None]:
+    """Count a fault, where it hit, how often it was tried and what came of it. Called when all of that is proven."""
+    return lambda *row: FAULTS.append(row)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if out := session.config.getoption("--faults"):
+        rows = [f"| {fault} | {where} | {times} | {outcome} |" for fault, where, times, outcome in sorted(FAULTS)]
+        head = "# What was broken on purpose\n\nWritten by `make test-slow`; a row stands here when its test passed.\n"
+        table = ["| fault | where | times | outcome |", "|:--|:--|--:|:--|", *rows]
+        Path(out).write_text("\n".join([head, *table]) + "\n")

@@ -1,85 +1,19 @@
 """`dvc repro` as a user has it: a fresh clone, real Fashion-MNIST images, the smoke scale."""
 
-import hashlib
 import json
-import os
-import re
-import shutil
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import pandas as pd
 import pytest
-from ruamel.yaml import YAML
 
-from pipeline.__main__ import composed
-from pipeline.data import sources
 from pipeline.params import read_yaml
-from pipeline.training.run import HISTORY, WEIGHTS
-
-ROOT = Path(__file__).parents[1]
-READER = {"NAME": "a reader", "EMAIL": "reader@example.org"}
-VARIANTS = ("baseline", "no_dropout", "tuned")
-ALL_STAGES = ["prepare", "tune", *(f"{stage}@{v}" for stage in ("train", "evaluate") for v in VARIANTS), "report"]
+from pipeline.training.run import HISTORY
+from tests.clone import VARIANTS, digests, run, stages_run, write_params
 
 pytestmark = pytest.mark.timeout(600)
-
-
-def environment(**more: str) -> dict[str, str]:
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "ALEXNET_", "MLFLOW_TRACKING"))}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    reader = {f"GIT_{role}_{key}": value for role in ("AUTHOR", "COMMITTER") for key, value in READER.items()}
-    return kept | reader | {"PATH": path, "DVC_NO_ANALYTICS": "1", "OMP_NUM_THREADS": "2"} | more
-
-
-def run(clone: Path, *command: str, **more: str) -> str:
-    done = subprocess.run(command, cwd=clone, env=environment(**more), capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def stages_run(output: str) -> list[str]:
-    return re.findall(r"^Running stage '(.+)'", output, re.MULTILINE)
-
-
-def write_params(clone: Path, values: dict[str, Any]) -> None:
-    YAML().dump(values, clone / "params.yaml")
-
-
-def digests(clone: Path) -> dict[str, str]:
-    """What must not depend on when or how often something ran."""
-    patterns = ("runs/**/*.safetensors", "runs/**/*.parquet", "runs/**/seeds.json", "runs/**/best.yaml")
-    found = [path for pattern in (*patterns, "data/**/*.*", "reports/smoke/[cr]*.*") for path in clone.glob(pattern)]
-    return {str(path.relative_to(clone)): hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
-
-
-@pytest.fixture(scope="module")
-def smoke() -> dict[str, Any]:
-    return composed(ROOT / "conf", "scale=smoke")
-
-
-@pytest.fixture(scope="module")
-def clone(tmp_path_factory: pytest.TempPathFactory, smoke: dict[str, Any]) -> Path:
-    """The working tree as a new repository in which `dvc repro` has been run once."""
-    sources.load("fashion_mnist")  # where it is not there yet, into this repository's downloads
-    clone = tmp_path_factory.mktemp("clone")
-    listed = run(ROOT, "git", "ls-files", "--cached", "--others", "--exclude-standard").splitlines()
-    for name in listed:
-        if (ROOT / name).is_file():
-            (clone / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, clone / name)
-    shutil.copytree(ROOT / "downloads", clone / "downloads", dirs_exist_ok=True)
-    (clone / "dvc.lock").unlink(missing_ok=True)
-    write_params(clone, smoke)
-    for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "-m", "clone"]):
-        run(clone, "git", *command)
-    assert stages_run(run(clone, "dvc", "repro")) == ALL_STAGES
-    return clone
 
 
 def test_the_report_puts_the_papers_numbers_beside_the_measured_ones(clone: Path) -> None:
@@ -180,28 +114,4 @@ def test_what_was_damaged_between_two_repros_is_restored_without_training(clone:
         content[len(content) // 2] ^= 1
         path.write_bytes(content)
     assert stages_run(run(clone, "dvc", "repro")) == []
-    assert digests(clone) == before
-
-
-def test_a_train_stage_killed_under_dvc_ends_with_the_same_numbers_when_run_again(clone: Path) -> None:
-    before = digests(clone)
-    state = clone / "state of the killed"
-    victim = subprocess.Popen(
-        ["dvc", "repro", "--force", "--single-item", "train@baseline"],
-        cwd=clone,
-        env=environment(ALEXNET_STATE=str(state)),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        while not list(state.glob(f"runs/*/{HISTORY}")):
-            assert victim.poll() is None
-            time.sleep(0.01)
-    finally:
-        os.killpg(victim.pid, signal.SIGKILL)
-        victim.wait()
-    assert len(list(state.glob(f"runs/*/{WEIGHTS}"))) < 2  # it was not done
-    assert not list(clone.glob("runs/smoke/baseline/train/seed-1"))  # DVC removes outs before a stage runs
-    run(clone, "dvc", "repro", "--force", "--single-item", "train@baseline", ALEXNET_STATE=str(state))
     assert digests(clone) == before

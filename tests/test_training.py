@@ -17,7 +17,9 @@ from pipeline.data.store import Store
 from pipeline.params import Settings
 from pipeline.training.fingerprint import PACKAGE, TRAINED_BY
 from pipeline.training.run import CHECKPOINT, HISTORY, RUN, WEIGHTS, Run, publish, train
+from pipeline.training.variant import train_variant
 from tests.tiny import CPU, make_store, settings
+from tests.tiny_params import tiny_params
 
 ROOT = Path(__file__).parents[1]
 NUMBERS = ["epoch", "lr", "train_loss", "train_error_top1", "val_loss", "val_error_top1", "val_error_top5"]
@@ -143,6 +145,32 @@ def test_a_run_begun_with_another_number_of_threads_starts_anew(
     assert two.fingerprint == run.fingerprint
     train(two)
     assert "threads was 1, is 2" in capsys.readouterr().out
+
+
+def test_another_number_of_threads_changes_the_last_bits_and_no_more(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALEXNET_STATE", "one")
+    one = load_file(train(a_run(store)) / WEIGHTS)
+    monkeypatch.setenv("ALEXNET_STATE", "two")
+    two_threads = CPU.model_copy(update={"threads": 2})
+    two = load_file(train(Run("smoke", "baseline", "3", 0, settings(), store, two_threads)) / WEIGHTS)
+    difference = max(float((two[name] - w).norm() / w.norm()) for name, w in one.items())
+    assert 0 < difference < 1e-4
+
+
+def test_the_order_in_which_variants_are_trained_does_not_matter(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    variants = {name: tiny_params().variants["baseline"] for name in ("baseline", "no_dropout")}
+    variants["no_dropout"] = variants["no_dropout"].model_copy(update={"set": {"net": {"dropout_layers": []}}})
+    params = tiny_params(seeds=[0]).model_copy(update={"variants": variants})
+    trained = {}
+    for order in (["baseline", "no_dropout"], ["no_dropout", "baseline"]):
+        monkeypatch.setenv("ALEXNET_STATE", "-".join(order))
+        for name in order:
+            train_variant(params, name)
+        trained[order[0]] = [(paths.seed("smoke", name, 0) / WEIGHTS).read_bytes() for name in sorted(order)]
+    assert trained["baseline"] == trained["no_dropout"]
+    assert len(set(trained["baseline"])) == 2
 
 
 def interrupt_after_an_epoch(run: Run) -> None:

@@ -72,7 +72,8 @@ def collect(params: Params, root: Path) -> Results:
             facts = _json(folder / "run.json", root, holes)
             if facts:
                 runs.append({"status": "unknown", **facts, "variant": variant, "seed": seed})
-            if (history := _csv(folder / "history.csv", HISTORY_COLUMNS, root, holes)) is not None:
+            history = _csv(folder / "history.csv", HISTORY_COLUMNS, root, holes)
+            if history is not None and not history.empty:  # a run can diverge in its first epoch
                 history.insert(0, "variant", variant)
                 history.insert(1, "seed", seed)
                 histories.append(history)

@@ -1,13 +1,12 @@
 """reports/<scale>/: everything is made in a folder beside it, which then takes its place."""
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from pipeline.files import write_text
+from pipeline.files import replacing_folder, write_text
 from pipeline.paper.claims import registry
 from pipeline.params import Params
 from pipeline.report import claims_table, figures, limits, sections
@@ -23,19 +22,13 @@ def write_report(params: Params, out: Path, root: Path = Path(), checks: Mapping
     """Report on the runs below `root`. `checks`: by claim id, whether the code does exactly what the paper states."""
     results = collect(params, root)
     claims, questions = claims_table.claim_rows(results, checks or {})
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".", dir=out.parent) as temporary:
-        folder = Path(temporary) / out.name
-        folder.mkdir()
+    with replacing_folder(out) as folder:
         holes = list(results.holes)
         captions = figures.draw_all(results, claims, folder / "figures", holes)
         write_text(folder / "claims.csv", claims_table.frame(claims).to_csv(index=False))
         write_curves(results, folder / "curves")
         write_text(folder / "provenance.md", provenance(results))
         write_text(folder / "report.md", _markdown(results, claims, questions, captions, holes))
-        if out.exists():
-            out.rename(Path(temporary) / "replaced")
-        folder.rename(out)
 
 
 def _markdown(

@@ -144,11 +144,12 @@ def questions(rows: list[Row]) -> str:
 
 
 def trials(results: Results) -> str:
-    """Every trial of the study, without the time it took."""
+    """Every trial of the study, without the time it took. One that was cut off was tried again, and is left out."""
     table = results.trials.reindex(columns=TRIAL_COLUMNS).sort_values("number", kind="stable")
+    table = table[table["state"] != "FAIL"]
     shown = pd.DataFrame(
         {
-            "trial": table["number"].astype(str),
+            "trial": [str(number) for number in range(len(table))],
             "state": table["state"],
             "learning rate": [_short(value) for value in table["lr"]],
             "weight decay": [_short(value) for value in table["weight_decay"]],

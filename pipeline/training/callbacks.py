@@ -1,14 +1,18 @@
-"""What a run keeps and shows while it trains: its history, and a bar with the time left."""
+"""What a run keeps, shows and heeds while it trains: history, checkpoint, a bar with the time left, a wish to stop."""
 
+import io
 import time
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytorch_lightning as pl
+import torch
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 from tqdm import tqdm
 
-from pipeline.files import replacing
+from pipeline import interruption
+from pipeline.files import write_bytes, write_text
 from pipeline.training.module import Classifier
 
 Row = dict[str, float]
@@ -43,8 +47,7 @@ class History(pl.Callback):
         self.write()
 
     def write(self) -> None:
-        with replacing(self.path) as temporary:
-            pd.DataFrame(self.rows, columns=COLUMNS).to_csv(temporary, index=False)
+        write_text(self.path, pd.DataFrame(self.rows, columns=COLUMNS).to_csv(index=False))
 
     def state_dict(self) -> dict[str, Any]:
         return {"rows": self.rows}
@@ -70,3 +73,25 @@ class ProgressBar(pl.Callback):
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if hasattr(self, "_bar"):
             self._bar.close()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self.teardown(trainer, pl_module, "fit")  # so that a message starts on a line of its own
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """A checkpoint appears whole or not at all. Lightning's own is copied over the last one if /tmp is another disk."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        write_bytes(Path(path), content.getvalue())
+
+
+class Stop(pl.Callback):
+    """Where the stage is to end, it does so before the next batch."""
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        interruption.check()
+
+    def on_validation_batch_start(self, *_: Any, **__: Any) -> None:
+        interruption.check()

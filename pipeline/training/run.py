@@ -6,7 +6,6 @@ import math
 import pickle
 import platform
 import shutil
-import tempfile
 import time
 import warnings
 import zipfile
@@ -18,18 +17,18 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from filelock import FileLock
 from pytorch_lightning.callbacks import ModelCheckpoint
-from safetensors.torch import save_file
+from safetensors.torch import save
 
-from pipeline import paths
+from pipeline import interruption, paths
 from pipeline.checksums import SUMS, damage, write_sums
 from pipeline.data.store import Store
-from pipeline.files import replacing, write_json
+from pipeline.files import replacing_folder, write_bytes, write_json
 from pipeline.hardware import set_threads
+from pipeline.locks import locked
 from pipeline.origin import origin
 from pipeline.params import Hardware, Settings
-from pipeline.training.callbacks import History, ProgressBar
+from pipeline.training.callbacks import History, ProgressBar, Stop, WholeCheckpoints
 from pipeline.training.fingerprint import fingerprint
 from pipeline.training.module import Classifier, Diverged, Images
 from pipeline.training.schedule import PlateauSchedule
@@ -56,6 +55,13 @@ class Run:
         """Where the run grows, and stays once finished."""
         return paths.state() / "runs" / self.fingerprint
 
+    @property
+    def lock(self) -> Path:
+        return self.folder.with_suffix(".lock")
+
+    def __str__(self) -> str:
+        return f"{self.scale} {self.variant}, seed {self.seed}"
+
 
 def train(run: Run, callbacks: Sequence[pl.Callback] = ()) -> Path:
     """Train `run`, or continue it, or return at once if it is finished. Returns the folder with its files.
@@ -64,9 +70,11 @@ def train(run: Run, callbacks: Sequence[pl.Callback] = ()) -> Path:
     the second waits, and finds it done. `callbacks` take part beside the run's own.
     """
     run.folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(run.folder.with_suffix(".lock")):
+    with locked(run.lock, str(run)):
         if not _finished(run):
             _fit(run, callbacks)
+        for name in (CHECKPOINT, WHERE):
+            (run.folder / name).unlink(missing_ok=True)
     return run.folder
 
 
@@ -95,14 +103,16 @@ def _fit(run: Run, callbacks: Sequence[pl.Callback]) -> None:
         precision=run.settings.train.precision,
         max_epochs=run.settings.train.epochs,
         deterministic="warn",
+        plugins=[WholeCheckpoints()],
         num_sanity_val_steps=0,
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         callbacks=[
+            Stop(),
             history,
             schedule,
-            ProgressBar(f"{run.scale} {run.variant}, seed {run.seed}"),
+            ProgressBar(str(run)),
             *callbacks,
             ModelCheckpoint(
                 run.folder, CHECKPOINT.removesuffix(".ckpt"), enable_version_counter=False, save_on_train_epoch_end=True
@@ -113,11 +123,15 @@ def _fit(run: Run, callbacks: Sequence[pl.Callback]) -> None:
     module = Classifier(run.settings, len(run.store.meta.classes), run.seed)
     started_ms, failure = int(time.time() * 1000), None
     try:
-        trainer.fit(module, Images(run.store, run.settings, run.seed), ckpt_path=_checkpoint(run, where))
+        with interruption.only_at_check():
+            trainer.fit(module, Images(run.store, run.settings, run.seed), ckpt_path=_checkpoint(run, where))
+    except interruption.Stopped as stop:
+        stop.add_note(f"{run}: {len(history.rows)} of {run.settings.train.epochs} epochs are kept")
+        raise
     except Diverged as error:
         norm = error.gradient_norm if math.isfinite(error.gradient_norm) else None  # JSON has no infinity
         failure = {"step": error.step, "lr": error.lr, "gradient_norm": norm}
-        print(f"{run.variant}, seed {run.seed}: {error}; recorded as failed", flush=True)
+        print(f"{run}: {error}; recorded as failed", flush=True)
     _finish(run, module, history, schedule, failure, where, started_ms)
 
 
@@ -135,7 +149,7 @@ def _checkpoint(run: Run, where: dict[str, Any]) -> Path | None:
         problem = _unsound(path) or _elsewhere(where_path, where)
         if problem is None:
             return path
-        print(f"{run.variant}, seed {run.seed}: {problem}; this run starts anew", flush=True)
+        print(f"{run}: {problem}; this run starts anew", flush=True)
         path.unlink()
     write_json(where_path, where)
     return None
@@ -172,8 +186,7 @@ def _finish(
     history.write()
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in module.net.state_dict().items()}
     if failure is None:
-        with replacing(run.folder / WEIGHTS) as temporary:
-            save_file(weights, temporary)
+        write_bytes(run.folder / WEIGHTS, save(weights))
     seconds = sum(row["seconds"] for row in history.rows)
     images = run.store.meta.counts["train"] * len(history.rows)
     write_json(
@@ -199,21 +212,14 @@ def _finish(
         },
     )
     write_sums(run.folder, HISTORY, WEIGHTS, RUN)
-    (run.folder / CHECKPOINT).unlink(missing_ok=True)
-    (run.folder / WHERE).unlink(missing_ok=True)
 
 
 def publish(run: Run, out: Path) -> None:
     """Copy a finished run's files to `out` and say there what the run is called. It appears as one rename."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".", dir=out.parent) as temporary:
-        copy = Path(temporary) / out.name
-        copy.mkdir()
+    with locked(run.lock, str(run)), replacing_folder(out) as copy:
         for name in (HISTORY, WEIGHTS):
             if (run.folder / name).exists():
                 shutil.copy2(run.folder / name, copy)
         facts = json.loads((run.folder / RUN).read_text())
         write_json(copy / RUN, {"scale": run.scale, "variant": run.variant, "section": run.section, **facts})
         write_sums(copy, HISTORY, WEIGHTS, RUN)
-        shutil.rmtree(out, ignore_errors=True)
-        copy.rename(out)

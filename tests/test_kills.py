@@ -1,0 +1,205 @@
+"""`dvc repro` of the smoke scale, killed and called again."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import mlflow
+import psutil
+import pytest
+
+from pipeline.training.run import HISTORY, WEIGHTS
+from tests.clone import digests, environment, make_clone, run, stages_run
+from tests.victims import heeding_ctrl_c, wait_for
+
+pytestmark = pytest.mark.timeout(600)
+
+KILLS, SEED = 20, 462  # whose first instants are early enough for `prepare`
+
+# Loaded by every Python process: a stage's kills it and its `dvc` right before a certain file takes its place.
+KILLER = """
+import os, signal, sys
+
+def kill(event, arguments):
+    if event == "os.rename" and "DVC_STAGE" in os.environ and str(arguments[1]).endswith(os.environ["KILL_BEFORE"]):
+        os.killpg(0, signal.SIGKILL)
+
+sys.addaudithook(kill)
+"""
+
+
+@contextmanager
+def repro(clone: Path, *arguments: str, **more: str) -> Iterator[subprocess.Popen[str]]:
+    """`dvc repro` in a session of its own; whatever it leaves is killed at the end."""
+    with errors_of(clone).open("w") as errors:
+        dvc = subprocess.Popen(
+            ["dvc", "repro", *arguments],
+            cwd=clone,
+            env=environment(**more),
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            start_new_session=True,
+            preexec_fn=heeding_ctrl_c,
+        )
+    try:
+        yield dvc
+    finally:
+        for process in group(dvc.pid):
+            process.kill()
+        dvc.wait()
+        if dvc.stdout is not None:
+            dvc.stdout.close()
+
+
+def errors_of(clone: Path) -> Path:
+    return clone.with_name(f"{clone.name}.errors")
+
+
+def group(leader: int) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if os.getpgid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except (ProcessLookupError, psutil.NoSuchProcess):
+            continue
+    return found
+
+
+def wait_until(condition: Callable[[], object], dvc: subprocess.Popen[str]) -> None:
+    while not condition():
+        assert dvc.poll() is None, "it ended before that"
+        time.sleep(0.01)
+
+
+def left_over(clone: Path) -> list[str]:
+    """Temporary names, of ours and of the libraries, anywhere but where git and DVC keep house."""
+    places = [path for path in clone.iterdir() if path.name not in (".git", ".dvc")]
+    found = [path for place in places for path in [place, *place.rglob("*")]]
+    patterns = ("partial", "tmp", "journal", "-wal", "-shm")
+    return [str(p.relative_to(clone)) for p in found if any(part in p.name for part in patterns)]
+
+
+def held_locks(state: Path) -> list[str]:
+    """Lock files that a process still holds."""
+    return [str(path) for path in state.rglob("*.lock") if subprocess.run(["flock", "-n", path, "true"]).returncode]
+
+
+@pytest.mark.parametrize(
+    ("stage", "before"),
+    [
+        ("prepare", "data/fashion_mnist"),
+        ("tune", "best.yaml"),
+        ("train@baseline", WEIGHTS),
+        ("evaluate@baseline", "predictions.parquet"),
+        ("report", "reports/smoke"),
+    ],
+)
+def test_a_stage_killed_with_everything_done_and_nothing_in_place_ends_with_the_same_bytes_when_run_again(
+    clone: Path, tmp_path: Path, stage: str, before: str
+) -> None:
+    undisturbed = digests(clone)
+    (tmp_path / "sitecustomize.py").write_text(KILLER)
+    state, arguments = str(tmp_path / "state"), ("--force", "--single-item", stage)
+    with repro(clone, *arguments, ALEXNET_STATE=state, PYTHONPATH=str(tmp_path), KILL_BEFORE=before) as dvc:
+        dvc.communicate()
+        assert dvc.returncode == -signal.SIGKILL
+    assert digests(clone) != undisturbed
+    run(clone, "dvc", "repro", *arguments, ALEXNET_STATE=state)
+    assert digests(clone) == undisturbed
+    assert left_over(clone) == left_over(tmp_path) == []
+
+
+def test_after_ctrl_c_the_shell_sees_dvcs_status_and_the_stages_message(clone: Path, tmp_path: Path) -> None:
+    undisturbed = digests(clone)
+    state, arguments = tmp_path / "state", ("--force", "--single-item", "train@baseline")
+    with repro(clone, *arguments, ALEXNET_STATE=str(state)) as dvc:
+        wait_until(lambda: list(state.glob(f"runs/*/{HISTORY}")), dvc)
+        os.killpg(dvc.pid, signal.SIGINT)  # as a terminal does
+        dvc.communicate()
+        assert dvc.returncode == 255
+    errors = errors_of(clone).read_text()
+    assert "of 3 epochs are kept; `dvc repro` goes on" in errors
+    assert "exited with 130" in errors
+    assert "Traceback" not in errors
+    run(clone, "dvc", "repro", *arguments, ALEXNET_STATE=str(state))
+    assert digests(clone) == undisturbed
+
+
+def test_a_stage_whose_dvc_is_killed_stops_before_it_is_done(clone: Path, tmp_path: Path) -> None:
+    undisturbed = digests(clone)
+    state, arguments = tmp_path / "state", ("--force", "--single-item", "train@baseline")
+    with repro(clone, *arguments, ALEXNET_STATE=str(state)) as dvc:
+        wait_until(lambda: list(state.glob(f"runs/*/{HISTORY}")), dvc)
+        stage = [process for process in group(dvc.pid) if process.pid != dvc.pid]
+        dvc.kill()
+        dvc.wait()
+        assert psutil.wait_procs(stage, timeout=60)[1] == []
+    assert "stopped by SIGTERM" in errors_of(clone).read_text()
+    assert not list(clone.glob("runs/smoke/baseline/train/seed-1"))
+    run(clone, "dvc", "repro", *arguments, ALEXNET_STATE=str(state))
+    assert digests(clone) == undisturbed
+
+
+def test_a_second_dvc_says_who_is_at_work_and_leaves_it_alone(clone: Path, tmp_path: Path) -> None:
+    undisturbed = digests(clone)
+    state, arguments = tmp_path / "state", ("--force", "--single-item", "train@baseline")
+    with repro(clone, *arguments, ALEXNET_STATE=str(state)) as first:
+        wait_for(first.stdout, "Running stage")
+        second = subprocess.run(
+            ["dvc", "repro", *arguments], cwd=clone, env=environment(), capture_output=True, text=True
+        )
+        first.communicate()
+    assert (first.returncode, second.returncode) == (0, 255)
+    assert f"(PID {first.pid}): " in second.stderr
+    assert "is busy, it is being blocked by" in second.stderr
+    assert digests(clone) == undisturbed
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_killed_at_random_instants_it_ends_as_if_undisturbed(
+    clone: Path, tmp_path: Path, faults: Callable[[str, str, int, str], None]
+) -> None:
+    make_clone(tmp_path / "clone")
+    victim, rng, hit = tmp_path / "clone", random.Random(SEED), Counter[tuple[str, str]]()
+    while hit.total() < KILLS:
+        run(victim, sys.executable, "-m", "pipeline", "check")  # as `make repro` does
+        with repro(victim) as dvc:
+            whole = rng.random() < 0.5
+            try:
+                printed, _ = dvc.communicate(timeout=rng.uniform(0.5, 8))
+            except subprocess.TimeoutExpired as so_far:
+                os.killpg(dvc.pid, signal.SIGKILL) if whole else dvc.kill()
+                dvc.wait()
+                # Without its dvc, a stage stops by itself.
+                assert psutil.wait_procs(group(dvc.pid), timeout=120)[1] == []
+                stage = (stages_run((so_far.output or b"").decode()) or ["dvc alone"])[-1].partition("@")[0]
+                hit[stage, "dvc and stage" if whole else "dvc only"] += 1
+                continue
+        assert dvc.returncode == 0, printed + (victim / ".dvc/tmp/errors").read_text()
+        for folder in ("data", "runs", ".state", ".dvc/cache"):  # it came through: once more from the start
+            shutil.rmtree(victim / folder)
+        (victim / "dvc.lock").unlink()
+    run(victim, sys.executable, "-m", "pipeline", "check")
+    run(victim, "dvc", "repro")
+    assert digests(victim) == digests(clone)
+    assert left_over(victim) == held_locks(victim / ".state") == []
+    run(victim, sys.executable, "-m", "pipeline", "sync")
+    client = mlflow.MlflowClient(f"sqlite:///{victim / 'mlflow.db'}")
+    runs = client.search_runs([client.get_experiment_by_name("alexnet").experiment_id])
+    fingerprints = [found.data.tags["fingerprint"] for found in runs]
+    assert len(fingerprints) == len(set(fingerprints)) >= 6
+    assert {found.info.status for found in runs} == {"FINISHED"}
+    assert stages_run(run(victim, "dvc", "repro")) == []
+    for (stage, killed), times in hit.items():
+        faults("SIGKILL at a random instant of `dvc repro`", f"{stage}, {killed}", times, "same bytes after a rerun")
