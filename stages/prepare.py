@@ -8,8 +8,9 @@ from pipeline.errors import exit_status
 
 
 def main() -> None:
-    data = params.load().data
-    prepare(data, paths.data(data.dataset))
+    configuration = params.load()
+    data = configuration.data
+    prepare(data, paths.data(data.dataset), configuration.hardware.threads)
 
 
 if __name__ == "__main__":
