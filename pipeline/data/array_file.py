@@ -1,7 +1,7 @@
 """A .npy file of bytes whose rows several processes write, each in place."""
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 
@@ -18,13 +18,29 @@ class ArrayFile:
 
     def create(self) -> None:
         with self.path.open("wb") as file:
-            file.write(_header(self.shape))
+            file.write(self.header())
             file.truncate(self._place(self.shape[0]))
 
     def write(self, first: int, rows: NDArray[np.uint8]) -> None:
         with self.path.open("r+b") as file:
             file.seek(self._place(first))
             file.write(rows.tobytes())
+
+    def header(self) -> bytes:
+        """As long for every number of rows: the format leaves room for it to grow."""
+        description = {
+            "descr": np.lib.format.dtype_to_descr(np.dtype(np.uint8)),
+            "fortran_order": False,
+            "shape": self.shape,
+        }
+        file = io.BytesIO()
+        np.lib.format.write_array_header_1_0(file, description)
+        return file.getvalue()
+
+    def read(self, first: int, rows: int) -> bytes:
+        with self.path.open("rb") as file:
+            file.seek(self._place(first))
+            return file.read(rows * prod(self.shape[1:]))
 
     def leave_out(self, gaps: list[int]) -> NDArray[np.intp]:
         """Shorten the file: its last rows take the places of `gaps`. Returns which row now stands where."""
@@ -39,17 +55,9 @@ class ArrayFile:
                 file.seek(self._place(place))
                 file.write(row)
             file.seek(0)
-            file.write(_header((kept, *self.shape[1:])))
+            file.write(replace(self, shape=(kept, *self.shape[1:])).header())
             file.truncate(self._place(kept))
         return order
 
     def _place(self, row: int) -> int:
-        return len(_header(self.shape)) + int(row) * prod(self.shape[1:])
-
-
-def _header(shape: tuple[int, ...]) -> bytes:
-    """As long for every number of rows: the format leaves room for it to grow."""
-    description = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.uint8)), "fortran_order": False, "shape": shape}
-    file = io.BytesIO()
-    np.lib.format.write_array_header_1_0(file, description)
-    return file.getvalue()
+        return len(self.header()) + int(row) * prod(self.shape[1:])

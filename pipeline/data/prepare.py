@@ -51,7 +51,7 @@ def prepare(data: Data, out: Path, workers: int | None = None) -> None:
             rgb_eigenvectors=eigenvectors,
             rgb_std=std,
             skipped=result.skipped,
-            sha256={array: files.sha256(folder / array) for array in ARRAYS},
+            sha256={array: result.sha256.get(array) or files.sha256(folder / array) for array in ARRAYS},
         )
         files.write_json(folder / "meta.json", meta.model_dump())
 
@@ -124,6 +124,7 @@ class Result:
     gaps: dict[SplitName, list[int]] = field(default_factory=lambda: defaultdict(list))  # rows without an image
     skipped: list[Skipped] = field(default_factory=list)
     file_lines: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))  # as sha256sum prints them
+    sha256: dict[str, str] = field(default_factory=dict)  # of array files without gaps
 
     def add(self, outcome: Outcome, names: list[str]) -> None:
         split, first, _ = outcome.chunk
@@ -143,25 +144,30 @@ class Result:
 def _write_images(job: Job, rows: Rows, workers: int) -> Result:
     """Every image to its row, or one error if too many cannot be used."""
     result = Result(PixelStatistics(job.canvas_px, job.channels))
+    hashes = {split: hashlib.sha256(file.header()) for split, file in job.files.items()}
     images = sum(map(len, rows.values()))
     with (
         closing(outcomes(job, job.chunks(rows), workers)) as done,
         tqdm(total=images, unit=" images", desc="prepare", disable=None) as progress,
     ):
         for outcome in done:
-            split, _, chunk_rows = outcome.chunk
+            split, first, chunk_rows = outcome.chunk
             result.add(outcome, [job.images[split].name(row) for row in chunk_rows.tolist()])
             if len(result.gaps[split]) > SKIPPED_SHARE * len(rows[split]):
                 raise _too_many(split, len(rows[split]), result.skipped)
+            hashes[split].update(job.files[split].read(first, len(chunk_rows)))  # while the workers go on
             progress.update(len(chunk_rows))
+    result.sha256 = {
+        f"{split}/images.npy": hash.hexdigest() for split, hash in hashes.items() if not result.gaps[split]
+    }
     return result
 
 
 def _too_many(split: SplitName, images: int, skipped: list[Skipped]) -> UserError:
     first = "; ".join(f"{file.file}: {file.reason}" for file in skipped[:3])
     return UserError(
-        f"data.folder: more than {SKIPPED_SHARE:.0%} of the {images} {split} images cannot be used, which is as many "
-        f"as are skipped; replace or remove such files: {first}" + ("; …" if len(skipped) > 3 else "")
+        f"data.folder: more than {SKIPPED_SHARE:.0%} of the {images} {split} images cannot be used; accepted is "
+        f"at most that. Replace or remove such files: {first}" + ("; …" if len(skipped) > 3 else "")
     )
 
 
