@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from pipeline.data.sources import Loaded, RawImages
 from pipeline.errors import UserError
@@ -39,6 +39,8 @@ class Files:
         sha256 = hashlib.sha256(content).hexdigest()
         try:
             return Loaded(on_canvas(decode(content), canvas_px), sha256=sha256)
+        except UnidentifiedImageError:
+            return Loaded(None, f"is none of {', '.join(FORMATS)}", sha256)
         except Exception as error:  # whatever a decoder raises on hostile bytes
             return Loaded(None, f"cannot be decoded ({error or type(error).__name__})", sha256)
 
