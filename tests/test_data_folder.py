@@ -103,7 +103,9 @@ def assert_as_pillow(image: Image.Image, canvas_px: int) -> None:
     expected = np.asarray(square.resize((canvas_px, canvas_px), Image.Resampling.BILINEAR)).astype(int)
     found = module.on_canvas(np.asarray(image), canvas_px)
     assert found.dtype == np.uint8
-    assert np.abs(found - expected).max() <= 1  # both round; the one in another order
+    difference = np.abs(found - expected)  # both work in fixed point, with weights of different precision
+    assert difference.max() <= 2
+    assert (difference == 0).mean() > 0.95
 
 
 @pytest.mark.skipif(not REAL.is_file(), reason="the sample of real ImageNet files is not beside the repository")
