@@ -21,7 +21,7 @@ from pipeline.data.prepare import prepare
 from pipeline.params import Data
 
 REAL = Path(__file__).parents[1].parent / "shared/data/imagenet-sample-200.tar"
-IMAGES, CANVAS_PX, ROUNDS = 800, 256, 5
+IMAGES, CANVAS_PX, ROUNDS = 1200, 256, 5
 
 
 def samples(folder: Path) -> list[Path]:

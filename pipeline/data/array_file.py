@@ -24,7 +24,7 @@ class ArrayFile:
     def write(self, first: int, rows: NDArray[np.uint8]) -> None:
         with self.path.open("r+b") as file:
             file.seek(self._place(first))
-            file.write(rows.tobytes())
+            file.write(rows.data)
 
     def header(self) -> bytes:
         """As long for every number of rows: the format leaves room for it to grow."""

@@ -60,7 +60,7 @@ class Job:
         ]
 
     def run(self, chunk: Chunk) -> Outcome:
-        batch = np.zeros((len(chunk.rows), self.canvas_px, self.canvas_px, self.channels), np.uint8)
+        batch = np.empty((len(chunk.rows), self.canvas_px, self.canvas_px, self.channels), np.uint8)
         problems: dict[int, str] = {}
         sha256 = []
         for place, row in enumerate(chunk.rows.tolist()):
@@ -68,11 +68,10 @@ class Job:
             sha256.append(loaded.sha256)
             if loaded.pixels is None:
                 problems[place] = loaded.problem
-            else:
-                batch[place] = loaded.pixels
+            batch[place] = 0 if loaded.pixels is None else loaded.pixels
         self.files[chunk.split].write(chunk.first, batch)
-        sums = Sums.of(np.delete(batch, list(problems), 0)) if chunk.split == "train" else None
-        return Outcome(chunk, problems, sha256, sums)
+        usable = np.delete(batch, list(problems), 0) if problems else batch
+        return Outcome(chunk, problems, sha256, Sums.of(usable) if chunk.split == "train" else None)
 
 
 def outcomes(job: Job, chunks: list[Chunk], workers: int) -> Generator[Outcome]:

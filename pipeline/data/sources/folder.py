@@ -57,16 +57,23 @@ def load(folder: Path) -> RawImages:
 
 def decode(content: bytes) -> NDArray[np.uint8]:
     """The pixels, H x W x 3, as they are stored: not rotated by EXIF. Raises whatever a decoder raises."""
+    with suppress(ValueError):  # Pillow decides about files that are not quite right
+        return _jpeg(content)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         image = Image.open(io.BytesIO(content), formats=FORMATS)
         if image.mode.startswith(("I", "F")):
             raise ValueError(f"it has Pillow's mode {image.mode}; accepted are 8 bits for each channel")
-        if image.format == "JPEG" and image.mode in ("L", "RGB"):
-            with suppress(ValueError):  # Pillow decides about files that are not quite right
-                return np.asarray(simplejpeg.decode_jpeg(content))  # the same pixels as Pillow's, sooner
         return np.asarray(image.convert("RGB"))
+
+
+def _jpeg(content: bytes) -> NDArray[np.uint8]:
+    """The same pixels as Pillow's, sooner. Raises ValueError where the file is not as usual."""
+    height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
+    if colours not in ("YCbCr", "Gray") or height * width > (Image.MAX_IMAGE_PIXELS or 0):
+        raise ValueError
+    return np.asarray(simplejpeg.decode_jpeg(content))
 
 
 def on_canvas(image: NDArray[np.uint8], canvas_px: int) -> NDArray[np.uint8]:
