@@ -10,11 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.setups import DEVICE, HARDWARE
-from pipeline.data.batches import Batch
 from pipeline.data.store import Store
 from pipeline.hardware import set_threads
 from pipeline.models.alexnet import FirstConv
-from pipeline.models.normalisation import ResponseNorm
 from pipeline.params import Settings
 from pipeline.training.module import Classifier, Images, Tally, derived_seed, seed_dropout
 from pipeline.training.run import Run, train

@@ -16,7 +16,7 @@ def set_threads(hardware: Hardware) -> int:
     threads = hardware.threads or psutil.cpu_count(logical=False) or 1
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads what it has not written
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # none is read
     _keep_freed_memory()
     return threads
 

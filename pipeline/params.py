@@ -16,6 +16,7 @@ ConvLayer = Literal["conv1", "conv2", "conv3", "conv4", "conv5"]
 HiddenLayer = Literal["fc6", "fc7"]
 Range = Annotated[list[float], Field(min_length=2, max_length=2)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+DATASETS = ("fashion_mnist", "cifar10", "imagenet2012", "imagenet2010")
 
 
 def _keeps_kernels_whole(width: float) -> float:
@@ -35,12 +36,20 @@ class Strict(BaseModel):
 
 
 class Data(Strict):
-    dataset: Literal["fashion_mnist", "cifar10", "imagenet2012", "imagenet2010"]
+    folder: str | None = Field(min_length=1)  # holds train/<class>/<image> and test/<class>/<image>; null: fetched
+    dataset: Name
     canvas_px: int = Field(ge=1)  # side of the stored square; crops are cut from it
     train_images: int | None = Field(ge=1)  # null: all that validation leaves
     validation_images: int = Field(ge=1)  # taken from the training split, the same number of each class
     test_images: int | None = Field(ge=1)  # null: all
     split_seed: int = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        if self.folder is None and self.dataset not in DATASETS:
+            known = ", ".join(DATASETS)
+            raise ValueError(f"data.dataset = {self.dataset!r}: accepted is {known}, or any name with a data.folder")
+        return self
 
 
 class Net(Strict):

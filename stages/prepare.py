@@ -9,8 +9,9 @@ def main() -> None:
     from pipeline import params, paths
     from pipeline.data.prepare import prepare
 
-    data = params.load().data
-    prepare(data, paths.data(data.dataset))
+    configuration = params.load()
+    data = configuration.data
+    prepare(data, paths.data(data.dataset), configuration.hardware.threads)
 
 
 if __name__ == "__main__":

@@ -6,45 +6,52 @@ import subprocess
 import sys
 from collections import namedtuple
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.data import prepare as module
 from pipeline.data import sources
-from pipeline.data.prepare import PixelStatistics, on_canvas, prepare, split_rows
-from pipeline.data.sources import RawImages
+from pipeline.data.array_file import ArrayFile
+from pipeline.data.prepare import prepare, split_rows
+from pipeline.data.sources import Arrays, RawImages
+from pipeline.data.statistics import PixelStatistics, Sums
 from pipeline.data.store import Store
 from pipeline.errors import UserError
 from pipeline.params import Data
 
 
 def settings(**changes: Any) -> Data:
-    values = {"dataset": "fashion_mnist", "canvas_px": 12, "split_seed": 3}
+    values = {"folder": None, "dataset": "fashion_mnist", "canvas_px": 12, "split_seed": 3}
     return Data(**{**values, "train_images": 100, "validation_images": 40, "test_images": 50, **changes})
 
 
-def raw_images(channels: int) -> RawImages:
+def raw_images(channels: Literal[1, 3]) -> RawImages:
     random = np.random.default_rng(0)
     labels = np.arange(600) % 10
     images = random.integers(0, 256, (600, 8, 8, channels), np.uint8)
     images[..., 0] //= 3
-    return RawImages(images[:400], labels[:400], images[400:], labels[400:], list("abcdefghij"), {"file": "0" * 64})
+    train, test = Arrays(images[:400], labels[:400]), Arrays(images[400:], labels[400:])
+    return RawImages(train, test, channels, list("abcdefghij"), {"file": "0" * 64})
+
+
+def pixels(images: sources.Images) -> np.ndarray:
+    assert isinstance(images, Arrays)
+    return images.pixels
 
 
 @pytest.fixture(params=[1, 3], ids=["grey", "rgb"])
 def raw(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> RawImages:
     images = raw_images(request.param)
-    monkeypatch.setattr(sources, "load", lambda dataset: images)
+    monkeypatch.setattr(sources, "load", lambda data: images)
     return images
 
 
 @pytest.fixture
 def grey(monkeypatch: pytest.MonkeyPatch) -> RawImages:
     images = raw_images(1)
-    monkeypatch.setattr(sources, "load", lambda dataset: images)
+    monkeypatch.setattr(sources, "load", lambda data: images)
     return images
 
 
@@ -108,7 +115,7 @@ def test_a_class_with_too_few_images_gives_all_and_the_others_fill_up() -> None:
 
 def test_test_images_are_the_first_of_each_class(raw: RawImages, tmp_path: Path) -> None:
     prepare(settings(canvas_px=8), tmp_path / "out")
-    assert np.array_equal(Store.open(tmp_path / "out").split("test").images, raw.test_images[:50])
+    assert np.array_equal(Store.open(tmp_path / "out").split("test").images, pixels(raw.test)[:50])
 
 
 def test_null_takes_all_images(grey: RawImages, tmp_path: Path) -> None:
@@ -137,8 +144,9 @@ def test_more_images_than_there_are_names_the_key(
 
 @pytest.mark.parametrize("canvas_px", [5, 8, 12])
 def test_an_image_on_the_canvas_is_what_pillow_makes_of_it(raw: RawImages, canvas_px: int) -> None:
-    image = raw.train_images[7]
-    found = on_canvas(image, canvas_px)
+    image = pixels(raw.train)[7]
+    found = raw.train.load(7, canvas_px).pixels
+    assert found is not None
     assert found.shape == (canvas_px, canvas_px, image.shape[-1])
     for channel in range(image.shape[-1]):
         picture = Image.fromarray(np.ascontiguousarray(image[..., channel]))
@@ -168,10 +176,10 @@ def test_grey_images_vary_in_brightness_only(grey: RawImages, tmp_path: Path) ->
 
 
 def test_statistics_do_not_depend_on_how_images_are_batched(raw: RawImages) -> None:
-    whole, parts = PixelStatistics(8, raw.train_images.shape[-1]), PixelStatistics(8, raw.train_images.shape[-1])
-    whole.add(raw.train_images)
-    for batch in np.array_split(raw.train_images, 7):
-        parts.add(batch)
+    whole, parts = PixelStatistics(8, raw.channels), PixelStatistics(8, raw.channels)
+    whole.add(Sums.of(pixels(raw.train)))
+    for batch in np.array_split(pixels(raw.train), 7):
+        parts.add(Sums.of(batch))
     assert whole.mean_image().tobytes() == parts.mean_image().tobytes()
     assert whole.rgb_components() == parts.rgb_components()
 
@@ -196,18 +204,18 @@ def test_an_earlier_store_is_replaced_and_nothing_else_is_left(grey: RawImages, 
 def test_a_disk_that_fills_up_half_way_leaves_nothing(
     grey: RawImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    append = module._append
+    write = ArrayFile.write
     batches: list[int] = []
 
-    def full_disk(file: Any, batch: np.ndarray) -> None:
+    def full_disk(file: ArrayFile, first: int, rows: np.ndarray) -> None:
         if batches:
             raise OSError(errno.ENOSPC, "No space left on device")
-        batches.append(len(batch))
-        append(file, batch)
+        batches.append(len(rows))
+        write(file, first, rows)
 
-    monkeypatch.setattr(module, "_append", full_disk)
+    monkeypatch.setattr(ArrayFile, "write", full_disk)
     with pytest.raises(UserError, match=r"out: cannot be written \(No space left on device\); \d+ bytes are needed"):
-        prepare(settings(), tmp_path / "data/out")
+        prepare(settings(), tmp_path / "data/out", workers=1)
     assert batches
     assert list((tmp_path / "data").iterdir()) == []
 
@@ -218,7 +226,7 @@ def test_too_little_free_space_is_said_before_starting(
     needed = (100 + 40 + 50) * (12 * 12 + 8) + 12 * 12 * 4
     usage = namedtuple("usage", "free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(needed - 1))
-    monkeypatch.setattr(module, "_append", lambda file, batch: pytest.fail("writing has started"))
+    monkeypatch.setattr(ArrayFile, "create", lambda file: pytest.fail("writing has started"))
     with pytest.raises(UserError, match=f"out: .*No space left.*{needed} bytes are needed"):
         prepare(settings(), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
@@ -230,12 +238,12 @@ def test_an_interrupt_leaves_the_earlier_store(
     prepare(settings(), tmp_path / "out")
     before = contents(tmp_path)
 
-    def interrupt(file: Any, batch: np.ndarray) -> None:
+    def interrupt(file: ArrayFile, first: int, rows: np.ndarray) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "_append", interrupt)
+    monkeypatch.setattr(ArrayFile, "write", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        prepare(settings(train_images=50), tmp_path / "out")
+        prepare(settings(train_images=50), tmp_path / "out", workers=1)
     assert contents(tmp_path) == before
 
 

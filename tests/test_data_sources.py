@@ -18,7 +18,17 @@ from pipeline import paths
 from pipeline.data import sources
 from pipeline.data.sources import fashion_mnist
 from pipeline.errors import UserError
+from pipeline.params import Data
 
+FASHION_MNIST = Data(
+    folder=None,
+    dataset="fashion_mnist",
+    canvas_px=28,
+    train_images=None,
+    validation_images=1,
+    test_images=None,
+    split_seed=0,
+)
 NOWHERE = "http://127.0.0.1:9/"
 LABELS = bytes(range(10))
 PIXELS = bytes(np.arange(10 * 28 * 28, dtype=np.uint32).astype(np.uint8))
@@ -67,29 +77,37 @@ def served(tmp_path: Path) -> Iterator[str]:
         server.shutdown()
 
 
+def arrays(raw: sources.RawImages) -> tuple[sources.Arrays, sources.Arrays]:
+    assert isinstance(raw.train, sources.Arrays)
+    assert isinstance(raw.test, sources.Arrays)
+    return raw.train, raw.test
+
+
 def assert_tiny(raw: sources.RawImages) -> None:
-    assert raw.train_images.shape == raw.test_images.shape == (10, 28, 28, 1)
-    assert raw.train_images.tobytes() == PIXELS
-    assert raw.train_labels.tolist() == raw.test_labels.tolist() == list(LABELS)
+    train, test = arrays(raw)
+    assert train.pixels.shape == test.pixels.shape == (10, 28, 28, 1)
+    assert train.pixels.tobytes() == PIXELS
+    assert train.labels.tolist() == test.labels.tolist() == list(LABELS)
     assert raw.sources == {name: hashlib.sha256(file).hexdigest() for name, file in TINY.items()}
 
 
 def test_the_published_data_arrive() -> None:
-    raw = sources.load("fashion_mnist")
-    assert raw.train_images.shape == (60000, 28, 28, 1)
-    assert raw.test_images.shape == (10000, 28, 28, 1)
-    assert raw.train_images.dtype == raw.test_images.dtype == np.uint8
-    assert np.bincount(raw.train_labels).tolist() == [6000] * 10
-    assert np.bincount(raw.test_labels).tolist() == [1000] * 10
-    assert raw.train_labels.dtype == raw.test_labels.dtype == np.int64
+    raw = sources.load(FASHION_MNIST)
+    train, test = arrays(raw)
+    assert train.pixels.shape == (60000, 28, 28, 1)
+    assert test.pixels.shape == (10000, 28, 28, 1)
+    assert train.pixels.dtype == test.pixels.dtype == np.uint8
+    assert np.bincount(train.labels).tolist() == [6000] * 10
+    assert np.bincount(test.labels).tolist() == [1000] * 10
+    assert train.labels.dtype == test.labels.dtype == np.int64
     assert raw.classes[9] == "Ankle boot"
-    assert raw.train_labels[:10].tolist() == [9, 0, 0, 3, 0, 2, 7, 2, 5, 5]  # as printed by the data's own README
-    assert raw.train_images.mean() == pytest.approx(0.2860 * 255, abs=0.02)  # the mean that is quoted everywhere
+    assert train.labels[:10].tolist() == [9, 0, 0, 3, 0, 2, 7, 2, 5, 5]  # as printed by the data's own README
+    assert train.pixels.mean() == pytest.approx(0.2860 * 255, abs=0.02)  # the mean that is quoted everywhere
 
 
 def test_a_data_set_without_a_source_names_those_that_have_one() -> None:
-    with pytest.raises(UserError, match=r"data\.dataset = 'imagenet2012'.*fashion_mnist"):
-        sources.load("imagenet2012")
+    with pytest.raises(UserError, match=r"data\.dataset = 'imagenet2012'.*accepted is fashion_mnist, or data\.folder"):
+        sources.load(FASHION_MNIST.model_copy(update={"dataset": "imagenet2012"}))
 
 
 @pytest.mark.parametrize("suffix", [".gz", ""])
@@ -97,13 +115,13 @@ def test_files_in_downloads_are_used_compressed_or_not(
     kept: Path, suffix: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(kept, suffix)
-    assert_tiny(sources.load("fashion_mnist"))
+    assert_tiny(sources.load(FASHION_MNIST))
     assert capsys.readouterr().out == f"Fashion-MNIST: from {kept}\n"
 
 
 def test_an_installed_package_is_used_where_it_lies(kept: Path) -> None:
     write(fashion_mnist.INSTALLED)
-    assert_tiny(sources.load("fashion_mnist"))
+    assert_tiny(sources.load(FASHION_MNIST))
     assert not kept.exists()
 
 
@@ -128,7 +146,7 @@ cp {tmp_path}/package.deb {fashion_mnist.PACKAGE}_1_all.deb
     (bin_ / "apt-get").chmod(0o755)
     monkeypatch.setenv("PATH", f"{bin_}:/usr/bin:/bin")
     subprocess.run(["dpkg-deb", "--build", str(tree), str(tmp_path / "package.deb")], check=True, capture_output=True)
-    assert_tiny(sources.load("fashion_mnist"))
+    assert_tiny(sources.load(FASHION_MNIST))
     assert sorted(path.name for path in kept.iterdir()) == sorted(f"{name}.gz" for name in TINY)
 
 
@@ -139,15 +157,15 @@ def test_a_mirror_with_a_bad_file_does_not_block_the_next(
     write(tmp_path / "web/bad")
     (tmp_path / "web/bad/t10k-labels-idx1-ubyte.gz").write_bytes(b"<html>sign in</html>")
     monkeypatch.setattr(fashion_mnist, "URLS", (f"{served}absent/", f"{served}bad/", f"{served}good/"))
-    assert_tiny(sources.load("fashion_mnist"))
+    assert_tiny(sources.load(FASHION_MNIST))
     assert f"from {served}good/; refused " in capsys.readouterr().out
     monkeypatch.setattr(fashion_mnist, "URLS", ())
-    assert_tiny(sources.load("fashion_mnist"))  # kept for the next time
+    assert_tiny(sources.load(FASHION_MNIST))  # kept for the next time
 
 
 def test_no_source_at_all_lists_each_place_with_its_reason(kept: Path) -> None:
     with pytest.raises(UserError) as caught:
-        sources.load("fashion_mnist")
+        sources.load(FASHION_MNIST)
     message = str(caught.value)
     for place in (kept, fashion_mnist.INSTALLED, f"`apt-get download {fashion_mnist.PACKAGE}`", NOWHERE):
         assert f"  {place}: " in message
@@ -162,7 +180,7 @@ def test_a_file_with_another_checksum_is_refused_by_name(kept: Path) -> None:
     content = idx((10,), bytes(10))
     bad.write_bytes(gzip.compress(content))
     with pytest.raises(UserError) as caught:
-        sources.load("fashion_mnist")
+        sources.load(FASHION_MNIST)
     found, accepted = hashlib.sha256(content).hexdigest(), fashion_mnist.SHA256["train-labels-idx1-ubyte"]
     assert f"{bad}: unpacked SHA-256 is {found}, accepted is {accepted}; delete or replace" in str(caught.value)
 
@@ -171,14 +189,14 @@ def test_a_truncated_gz_is_refused_by_name(kept: Path) -> None:
     bad = write(kept) / "train-images-idx3-ubyte.gz"
     bad.write_bytes(bad.read_bytes()[:-20])
     with pytest.raises(UserError, match=f"{bad}: cannot be unpacked"):
-        sources.load("fashion_mnist")
+        sources.load(FASHION_MNIST)
 
 
 def test_a_bad_download_of_the_users_gives_way_to_a_good_place(kept: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bad = write(kept) / "train-images-idx3-ubyte.gz"
     bad.write_bytes(b"")
     write(fashion_mnist.INSTALLED)
-    assert_tiny(sources.load("fashion_mnist"))
+    assert_tiny(sources.load(FASHION_MNIST))
     assert f"refused {bad}" in capsys.readouterr().out
 
 
@@ -189,7 +207,7 @@ def test_downloads_that_cannot_be_kept_are_one_message(
     monkeypatch.setattr(fashion_mnist, "URLS", (served,))
     kept.parent.write_text("a file where the folder should be")
     with pytest.raises(UserError, match="cannot be written"):
-        sources.load("fashion_mnist")
+        sources.load(FASHION_MNIST)
 
 
 @pytest.mark.parametrize(

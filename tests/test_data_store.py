@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.data import sources
 from pipeline.data.prepare import prepare
-from pipeline.data.sources import RawImages
+from pipeline.data.sources import Arrays, RawImages
 from pipeline.data.store import ARRAYS, Store
 from pipeline.errors import UserError
 from pipeline.params import Data
@@ -19,10 +19,10 @@ from pipeline.params import Data
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     labels = np.arange(60) % 3
     images = np.random.default_rng(0).integers(0, 256, (60, 6, 6, 1), np.uint8)
-    raw = RawImages(images, labels, images, labels, ["a", "b", "c"], {"file": "0" * 64})
-    monkeypatch.setattr(sources, "load", lambda dataset: raw)
+    raw = RawImages(Arrays(images, labels), Arrays(images, labels), 1, ["a", "b", "c"], {"file": "0" * 64})
+    monkeypatch.setattr(sources, "load", lambda data: raw)
     asked = {"canvas_px": 6, "train_images": 30, "validation_images": 15, "test_images": None, "split_seed": 0}
-    prepare(Data(dataset="fashion_mnist", **asked), tmp_path / "store")  # type: ignore[arg-type]
+    prepare(Data(folder=None, dataset="fashion_mnist", **asked), tmp_path / "store")  # type: ignore[arg-type]
     return tmp_path / "store"
 
 

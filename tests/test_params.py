@@ -74,7 +74,11 @@ MISTAKES: list[tuple[list[str], Any, str]] = [
     (["seeds"], [1, 1], "seeds = [1, 1]: accepted is each seed once"),
     (["tune", "lr"], [0.1, 0.01], "tune.lr = [0.1, 0.01]: accepted is [low, high] with 0 < low < high"),
     (["tune", "lr"], [0.1, 0.2], "tune.lr = [0.1, 0.2]: accepted is a range that holds train.lr = 0.01"),
-    (["data", "dataset"], "mnist", "data.dataset = 'mnist': input should be 'fashion_mnist'"),
+    (
+        ["data", "dataset"],
+        "mnist",
+        "data.dataset = 'mnist': accepted is fashion_mnist, cifar10, imagenet2012",
+    ),
     (["evaluate", "ten_crop"], ["basline"], "evaluate.ten_crop = 'basline': accepted is one of baseline"),
     (
         ["variants", "no_dropout", "set"],

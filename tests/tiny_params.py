@@ -14,6 +14,7 @@ def tiny_params(**changes: Any) -> Params:
         "scale": "smoke",
         "title": "made-up images",
         "data": {
+            "folder": None,
             "dataset": "fashion_mnist",
             "canvas_px": CANVAS_PX,
             "train_images": 48,

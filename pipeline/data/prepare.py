@@ -1,58 +1,62 @@
 """From raw images to the image store: a stratified split, images on the canvas, statistics of the train split."""
 
 import errno
+import hashlib
 import os
 import shutil
+from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from tqdm import tqdm
 
 from pipeline import files
 from pipeline.data import sources
-from pipeline.data.sources import RawImages
-from pipeline.data.store import ARRAYS, Meta, SplitName
+from pipeline.data.array_file import ArrayFile
+from pipeline.data.chunks import Job, Outcome, cores, outcomes
+from pipeline.data.sources import Images, RawImages
+from pipeline.data.statistics import PixelStatistics
+from pipeline.data.store import ARRAYS, Meta, Skipped, SplitName
 from pipeline.errors import UserError
 from pipeline.params import Data
 
-BATCH_IMAGES = 256
-DECIMALS = 9  # of eigenvectors and deviations: beyond them, LAPACK's last bits differ between CPUs
+SKIPPED_SHARE = 0.01  # of a split's images, at most
+
+Rows = dict[SplitName, NDArray[np.intp]]  # of the source, for each split
 
 
-def prepare(data: Data, out: Path) -> None:
-    """Write the image store of data.dataset to `out`, whole or not at all."""
-    raw = sources.load(data.dataset)
-    rows = split_rows(data, raw.train_labels, raw.test_labels)
-    channels = raw.train_images.shape[-1]
-    counts: dict[SplitName, int] = {name: len(picked) for name, picked in rows.items()}
-    image_values = data.canvas_px**2 * channels
-    needed_bytes = sum(counts.values()) * (image_values + 8) + image_values * 4
+def prepare(data: Data, out: Path, workers: int | None = None) -> None:
+    """Write the image store of data.dataset to `out`, whole or not at all; the same with any number of workers."""
+    raw = sources.load(data)
+    rows = split_rows(data, raw.train.labels, raw.test.labels)
+    image_values = data.canvas_px**2 * raw.channels
+    needed_bytes = sum(map(len, rows.values())) * (image_values + 8) + image_values * 4
     with _replacing_folder(out, needed_bytes) as folder:
-        statistics = _write_arrays(folder, raw, rows, data.canvas_px)
-        eigenvectors, std = statistics.rgb_components()
+        job = _job(folder, raw, rows, data.canvas_px)
+        result = _write_images(job, rows, workers or cores())
+        counts = _write_labels(job, rows, result.gaps)
+        np.save(folder / "mean_image.npy", result.statistics.mean_image(), allow_pickle=False)
+        eigenvectors, std = result.statistics.rgb_components()
         meta = Meta(
             dataset=data.dataset,
             canvas_px=data.canvas_px,
-            channels=channels,
+            channels=raw.channels,
             classes=raw.classes,
             counts=counts,
-            sources=raw.sources,
+            sources=raw.sources or result.sources(),
             rgb_eigenvectors=eigenvectors,
             rgb_std=std,
-            skipped=[],
-            sha256={array: files.sha256(folder / array) for array in ARRAYS},
+            skipped=result.skipped,
+            sha256={array: result.sha256.get(array) or files.sha256(folder / array) for array in ARRAYS},
         )
         files.write_json(folder / "meta.json", meta.model_dump())
 
 
-def split_rows(
-    data: Data, train_labels: NDArray[np.int64], test_labels: NDArray[np.int64]
-) -> dict[SplitName, NDArray[np.intp]]:
+def split_rows(data: Data, train_labels: NDArray[np.int64], test_labels: NDArray[np.int64]) -> Rows:
     """The source rows of each split, ascending; the same number of each class as far as the classes allow."""
     train, validation, test = _image_counts(data, len(train_labels), len(test_labels))
     by_class = [np.flatnonzero(train_labels == label) for label in range(train_labels.max() + 1)]
@@ -102,92 +106,80 @@ def _equal_shares(total: int, available: list[int]) -> list[int]:
     return shares
 
 
-class PixelStatistics:
-    """Sums over images, in integers: the same whatever the batches, the order and the machine."""
-
-    def __init__(self, canvas_px: int, channels: int) -> None:
-        self.images = 0
-        self.sums = np.zeros((canvas_px, canvas_px, channels), np.int64)
-        self.products = np.zeros((channels, channels), np.int64)
-
-    def add(self, batch: NDArray[np.uint8]) -> None:
-        self.images += len(batch)
-        self.sums += batch.sum(0, dtype=np.int64)
-        pixels = batch.reshape(-1, batch.shape[-1]).astype(np.float64)  # N·H·W x C
-        self.products += (pixels.T @ pixels).astype(np.int64)  # exact: integers below 2^53
-
-    def mean_image(self) -> NDArray[np.float32]:
-        return (self.sums / self.images).astype(np.float32)
-
-    def rgb_covariance(self) -> NDArray[np.float64]:
-        """3 x 3, of the pixels' colours; grey counts as R = G = B."""
-        pixels = self.images * self.sums[..., 0].size
-        sums = [int(total) for total in self.sums.sum((0, 1))]
-        products = self.products.tolist()
-        covariance = np.array(
-            [
-                [(pixels * product - row * column) / pixels**2 for column, product in zip(sums, line, strict=True)]
-                for row, line in zip(sums, products, strict=True)
-            ]
-        )
-        return np.array(np.broadcast_to(covariance, (3, 3)))
-
-    def rgb_components(self) -> tuple[list[list[float]], list[float]]:
-        """Section 4.1: eigenvectors (columns, by falling eigenvalue) and the square roots of the eigenvalues."""
-        covariance = self.rgb_covariance()
-        if len(self.products) == 1:  # two eigenvalues are 0, so that their vectors are ours to choose
-            vectors = np.array([[1, 1, 1], [1, -1, 1], [1, 0, -2]]) / np.sqrt([3, 2, 6])
-            values = np.array([covariance.trace(), 0, 0])
-        else:
-            values, vectors = np.linalg.eigh(covariance)
-            values, vectors = values[::-1].clip(min=0), vectors[:, ::-1]
-        vectors = vectors.round(DECIMALS)
-        leading = np.take_along_axis(vectors, (vectors != 0).argmax(0)[np.newaxis], 0)  # first that is not 0: 1 x 3
-        return (vectors * np.sign(leading) + 0.0).tolist(), np.sqrt(values).round(DECIMALS).tolist()
+def _job(folder: Path, raw: RawImages, rows: Rows, canvas_px: int) -> Job:
+    shape = (canvas_px, canvas_px, raw.channels)
+    images: dict[SplitName, Images] = {"train": raw.train, "val": raw.train, "test": raw.test}
+    places = {name: ArrayFile(folder / name / "images.npy", (len(picked), *shape)) for name, picked in rows.items()}
+    for place in places.values():
+        place.path.parent.mkdir()
+        place.create()
+    return Job(images, places, canvas_px, raw.channels)
 
 
-def on_canvas(image: NDArray[np.uint8], canvas_px: int) -> NDArray[np.uint8]:
-    """H x W x C to canvas_px x canvas_px x C, bilinearly."""
-    channels = image.shape[-1]
-    picture = Image.fromarray(image[..., 0] if channels == 1 else image)
-    resized = picture.resize((canvas_px, canvas_px), Image.Resampling.BILINEAR)
-    return np.asarray(resized).reshape(canvas_px, canvas_px, channels)
+@dataclass
+class Result:
+    """What is known once the images are written."""
+
+    statistics: PixelStatistics
+    gaps: dict[SplitName, list[int]] = field(default_factory=lambda: defaultdict(list))  # rows without an image
+    skipped: list[Skipped] = field(default_factory=list)
+    file_lines: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))  # as sha256sum prints them
+    sha256: dict[str, str] = field(default_factory=dict)  # of array files without gaps
+
+    def add(self, outcome: Outcome, names: list[str]) -> None:
+        split, first, _ = outcome.chunk
+        self.gaps[split] += [first + place for place in outcome.problems]
+        self.skipped += [Skipped(file=names[place], reason=reason) for place, reason in outcome.problems.items()]
+        lines = [f"{sha256}  {name}\n" for sha256, name in zip(outcome.sha256, names, strict=True) if sha256]
+        self.file_lines["test" if split == "test" else "train"] += lines
+        if outcome.sums:
+            self.statistics.add(outcome.sums)
+
+    def sources(self) -> dict[str, str]:
+        """One checksum for the files of a folder: that of their lines, sorted by name."""
+        sorted_lines = {name: sorted(lines, key=lambda line: line[66:]) for name, lines in self.file_lines.items()}
+        return {name: hashlib.sha256("".join(lines).encode()).hexdigest() for name, lines in sorted_lines.items()}
 
 
-def _write_arrays(
-    folder: Path, raw: RawImages, rows: dict[SplitName, NDArray[np.intp]], canvas_px: int
-) -> PixelStatistics:
-    """Every array of the store; returns the statistics of the train split."""
-    channels = raw.train_images.shape[-1]
-    statistics = PixelStatistics(canvas_px, channels)
-    with tqdm(total=sum(map(len, rows.values())), unit=" images", desc="prepare", disable=None) as progress:
-        for split, picked in rows.items():
-            images, labels = (
-                (raw.test_images, raw.test_labels) if split == "test" else (raw.train_images, raw.train_labels)
-            )
-            (folder / split).mkdir()
-            np.save(folder / split / "labels.npy", labels[picked], allow_pickle=False)
-            with (folder / split / "images.npy").open("wb") as file:
-                _write_header(file, (len(picked), canvas_px, canvas_px, channels))
-                for start in range(0, len(picked), BATCH_IMAGES):
-                    chosen = images[picked[start : start + BATCH_IMAGES]]
-                    batch = np.stack([on_canvas(image, canvas_px) for image in chosen])
-                    _append(file, batch)
-                    if split == "train":
-                        statistics.add(batch)
-                    progress.update(len(batch))
-    np.save(folder / "mean_image.npy", statistics.mean_image(), allow_pickle=False)
-    return statistics
+def _write_images(job: Job, rows: Rows, workers: int) -> Result:
+    """Every image to its row, or one error if too many cannot be used."""
+    result = Result(PixelStatistics(job.canvas_px, job.channels))
+    hashes = {split: hashlib.sha256(file.header()) for split, file in job.files.items()}
+    images = sum(map(len, rows.values()))
+    with (
+        closing(outcomes(job, job.chunks(rows), workers)) as done,
+        tqdm(total=images, unit=" images", desc="prepare", disable=None) as progress,
+    ):
+        for outcome in done:
+            split, first, chunk_rows = outcome.chunk
+            result.add(outcome, [job.images[split].name(row) for row in chunk_rows.tolist()])
+            if len(result.gaps[split]) > SKIPPED_SHARE * len(rows[split]):
+                raise _too_many(split, len(rows[split]), result.skipped)
+            hashes[split].update(job.files[split].read(first, len(chunk_rows)))  # while the workers go on
+            progress.update(len(chunk_rows))
+    result.sha256 = {
+        f"{split}/images.npy": hash.hexdigest() for split, hash in hashes.items() if not result.gaps[split]
+    }
+    return result
 
 
-def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
-    """Files are written in order, not through a memory map: there a full disk kills the process by a signal."""
-    description = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.uint8)), "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(file, description)
+def _too_many(split: SplitName, images: int, skipped: list[Skipped]) -> UserError:
+    first = "; ".join(f"{file.file}: {file.reason}" for file in skipped[:3])
+    return UserError(
+        f"data.folder: more than {SKIPPED_SHARE:.0%} of the {images} {split} images cannot be used; accepted is "
+        f"at most that. Replace or remove such files: {first}" + ("; …" if len(skipped) > 3 else "")
+    )
 
 
-def _append(file: BinaryIO, batch: NDArray[np.uint8]) -> None:
-    file.write(batch.tobytes())
+def _write_labels(job: Job, rows: Rows, gaps: dict[SplitName, list[int]]) -> dict[SplitName, int]:
+    """Labels of the images that are there; returns their number. Where an image is missing, the split's last stands."""
+    counts = {}
+    for split, picked in rows.items():
+        if gaps[split]:
+            picked = picked[job.files[split].leave_out(gaps[split])]
+        np.save(job.files[split].path.with_name("labels.npy"), job.images[split].labels[picked], allow_pickle=False)
+        counts[split] = len(picked)
+    return counts
 
 
 @contextmanager

@@ -32,7 +32,7 @@ class Meta(Strict):
     channels: Literal[1, 3]
     classes: list[str]
     counts: dict[SplitName, Annotated[int, Field(ge=1)]] = Three
-    sources: dict[str, str]  # SHA-256 of each source file
+    sources: dict[str, str]  # SHA-256 of each source file, or of the list of a folder's files
     rgb_eigenvectors: list[Annotated[list[float], Three]] = Three  # columns, by falling eigenvalue
     rgb_std: list[float] = Three  # square roots of the eigenvalues, in grey levels
     skipped: list[Skipped]

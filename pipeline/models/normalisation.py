@@ -29,7 +29,8 @@ def sum_across_maps(x: Tensor, n: int, columns: int) -> Tensor:
     for shift in range(1, n // 2 + 1):
         total[:, :, shift:] += maps[:, :, :-shift]
         total[:, :, :-shift] += maps[:, :, shift:]
-    return total.flatten(1, 2)
+    flat: Tensor = total.flatten(1, 2)
+    return flat
 
 
 def sum_within_map(x: Tensor, n: int) -> Tensor:

@@ -1,30 +1,76 @@
-"""Where raw images come from: one module for each data set, each with `load() -> RawImages`."""
+"""Where raw images come from: one module for each source, each with a `load` that returns `RawImages`."""
 
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
+from pipeline import paths
 from pipeline.errors import UserError
+from pipeline.params import Data
 
 AVAILABLE = ("fashion_mnist",)
 
 
+class Loaded(NamedTuple):
+    """One image, or why there is none."""
+
+    pixels: NDArray[np.uint8] | None  # canvas x canvas x C
+    problem: str = ""
+    sha256: str = ""  # of its file, where it has one
+
+
+class Images(Protocol):
+    """One split of a source: labels are known from the start, an image is made when asked for, in any process."""
+
+    @property
+    def labels(self) -> NDArray[np.int64]: ...
+
+    def name(self, row: int) -> str: ...
+
+    def load(self, row: int, canvas_px: int) -> Loaded: ...
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """Images that are in memory as one array."""
+
+    pixels: NDArray[np.uint8]  # N x H x W x C
+    labels: NDArray[np.int64]  # N
+
+    def name(self, row: int) -> str:
+        return str(row)
+
+    def load(self, row: int, canvas_px: int) -> Loaded:
+        image = self.pixels[row]
+        channels = image.shape[-1]
+        picture = Image.fromarray(image[..., 0] if channels == 1 else image)
+        resized = picture.resize((canvas_px, canvas_px), Image.Resampling.BILINEAR)
+        return Loaded(np.asarray(resized).reshape(canvas_px, canvas_px, channels))
+
+
 @dataclass(frozen=True)
 class RawImages:
-    train_images: NDArray[np.uint8]  # N x H x W x C, C = 1 (grey) or 3 (RGB)
-    train_labels: NDArray[np.int64]  # N
-    test_images: NDArray[np.uint8]
-    test_labels: NDArray[np.int64]
+    train: Images
+    test: Images
+    channels: Literal[1, 3]  # grey or RGB
     classes: list[str]  # the name of each label
-    sources: dict[str, str]  # SHA-256 of each source file
+    sources: dict[str, str]  # SHA-256 of each source file, where they are known before the images are read
 
 
-def load(dataset: str) -> RawImages:
-    if dataset not in AVAILABLE:
+def load(data: Data) -> RawImages:
+    if data.folder is not None:
+        from pipeline.data.sources import folder
+
+        return folder.load(paths.root() / Path(data.folder).expanduser())
+    if data.dataset not in AVAILABLE:
         raise UserError(
-            f"data.dataset = {dataset!r}: no source provides it yet; accepted is one of {', '.join(AVAILABLE)}"
+            f"data.dataset = {data.dataset!r}: cannot be fetched; accepted is {', '.join(AVAILABLE)}, or data.folder, "
+            "a folder that holds train/<class>/<image> and test/<class>/<image>"
         )
-    raw: RawImages = import_module(f"{__name__}.{dataset}").load()
+    raw: RawImages = import_module(f"{__name__}.{data.dataset}").load()
     return raw

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import paths
-from pipeline.data.sources import RawImages
+from pipeline.data.sources import Arrays, RawImages
 from pipeline.errors import UserError
 from pipeline.files import replacing
 
@@ -51,14 +51,9 @@ def load() -> RawImages:
     contents = _contents()
     train_images, train_labels = (parse_idx(name, contents[name]) for name in list(SHA256)[:2])
     test_images, test_labels = (parse_idx(name, contents[name]) for name in list(SHA256)[2:])
-    return RawImages(
-        train_images[..., np.newaxis],
-        train_labels.astype(np.int64),
-        test_images[..., np.newaxis],
-        test_labels.astype(np.int64),
-        CLASSES,
-        dict(SHA256),
-    )
+    train = Arrays(train_images[..., np.newaxis], train_labels.astype(np.int64))
+    test = Arrays(test_images[..., np.newaxis], test_labels.astype(np.int64))
+    return RawImages(train, test, 1, CLASSES, dict(SHA256))
 
 
 def parse_idx(name: str, content: bytes) -> NDArray[np.uint8]:

@@ -1,0 +1,95 @@
+"""`prepare` on a folder of JPEG files of ImageNet's sizes, beside the loop that one would write with Pillow.
+
+Both read the files, decode, resize the short side to 256 px (bilinear, antialiased), cut the central square and write
+it to a .npy file. `prepare` also sets validation images apart, measures mean and covariance, and takes checksums of
+files and arrays; the time of its workers' start is included, that of importing libraries is not.
+"""
+
+import shutil
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from pipeline.data.prepare import prepare
+from pipeline.params import Data
+
+REAL = Path(__file__).parents[1].parent / "shared/data/imagenet-sample-200.tar"
+IMAGES, CANVAS_PX, ROUNDS = 1200, 256, 5
+
+
+def samples(folder: Path) -> list[Path]:
+    """Real ImageNet files where they are beside the repository, else made-up photographs of the usual size."""
+    if REAL.is_file():
+        subprocess.run(["tar", "xf", REAL, "-C", folder], check=True)
+        return sorted(folder.rglob("*.JPEG"))
+    random = np.random.default_rng(0)
+    for number in range(50):
+        scales = [random.integers(0, 256, (side, side, 3), np.uint8) for side in (4, 30, 200)]
+        layers = [np.asarray(Image.fromarray(scale).resize((500, 375), Image.Resampling.BICUBIC)) for scale in scales]
+        mixed = np.average(layers, axis=0, weights=[4, 2, 1]).astype(np.uint8)
+        Image.fromarray(mixed).save(folder / f"{number:02d}.jpg", quality=95)
+    return sorted(folder.glob("*.jpg"))
+
+
+def fill(folder: Path) -> None:
+    """IMAGES files of four classes, every tenth of them a test image."""
+    with tempfile.TemporaryDirectory() as unpacked:
+        files = samples(Path(unpacked))
+        for number in range(IMAGES):
+            place = folder / ("train" if number % 10 else "test") / f"class{number // 10 % 4}"
+            place.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(files[number % len(files)], place / f"{number:04d}.jpg")
+
+
+def with_pillow(folder: Path, out: Path) -> None:
+    files = sorted(folder.rglob("*.jpg"))
+    shape = (len(files), CANVAS_PX, CANVAS_PX, 3)
+    images = np.lib.format.open_memmap(out, mode="w+", dtype=np.uint8, shape=shape)
+    for row, file in enumerate(files):
+        image = Image.open(file).convert("RGB")
+        scale = CANVAS_PX / min(image.size)
+        image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BILINEAR)
+        left, top = (image.width - CANVAS_PX) // 2, (image.height - CANVAS_PX) // 2
+        images[row] = np.asarray(image.crop((left, top, left + CANVAS_PX, top + CANVAS_PX)))
+
+
+def with_workers(folder: Path, out: Path, workers: int) -> None:
+    values = {"folder": str(folder), "dataset": "sample", "canvas_px": CANVAS_PX, "split_seed": 0}
+    data = Data.model_validate({**values, "train_images": None, "validation_images": 40, "test_images": None})
+    prepare(data, out, workers)
+
+
+def items(scratch: Path) -> dict[str, tuple[Callable[[], None], Callable[[], None]]]:
+    """For each item the project's way and its peer's; both do the same work at each call."""
+    folder = scratch / "images"
+    fill(folder)
+    one, two = (partial(with_workers, folder, scratch / f"store{workers}", workers) for workers in (1, 2))
+    return {
+        "prepare_one_core": (one, partial(with_pillow, folder, scratch / "pillow.npy")),
+        "prepare_two_cores": (two, one),
+    }
+
+
+def seconds(work: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, (project, peer) in items(Path(scratch)).items():
+            project(), peer()
+            ratios = [seconds(peer) / seconds(project) for _ in range(ROUNDS)]
+            print(f"{name}: {statistics.median(ratios):.2f} times as fast ({min(ratios):.2f} to {max(ratios):.2f})")
+
+
+if __name__ == "__main__":
+    main()

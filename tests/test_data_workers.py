@@ -1,0 +1,131 @@
+"""Workers end with their parent; a worker that is killed, or a disk that is really full, is one message."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import namedtuple
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from pipeline.data import sources
+from pipeline.data.prepare import prepare
+from pipeline.data.sources import Arrays, Loaded, RawImages
+from pipeline.errors import UserError
+from pipeline.params import Data
+
+ROOT = Path(__file__).parents[1]
+IN_SMALL_FILE_SYSTEM = 'mount -t tmpfs -o size=1m none "$1" && shift && exec "$@"'
+
+
+@dataclass(frozen=True)
+class Slow(Arrays):
+    def load(self, row: int, canvas_px: int) -> Loaded:
+        time.sleep(0.05)
+        return super().load(row, canvas_px)
+
+
+@dataclass(frozen=True)
+class Deadly(Arrays):
+    def load(self, row: int, canvas_px: int) -> Loaded:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
+
+
+def prepare_made_up(out: Path, train_images: int, kind: type[Arrays] = Arrays) -> None:
+    """With two workers: grey images of 64 x 64, 4 KiB each."""
+    labels = np.arange(1000) % 10
+    images = kind(np.random.default_rng(0).integers(0, 256, (1000, 64, 64, 1), np.uint8), labels)
+    raw = RawImages(images, images, 1, list("abcdefghij"), {"file": "0" * 64})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sources, "load", lambda data: raw)
+        patch.setattr("pipeline.data.chunks.CHUNK_BYTES", 4096)
+        asked = {"canvas_px": 64, "train_images": train_images, "validation_images": 10, "test_images": 10}
+        prepare(Data.model_validate({"folder": None, "dataset": "fashion_mnist", "split_seed": 0, **asked}), out, 2)
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@contextmanager
+def slow_prepare(out: Path) -> Iterator[tuple["subprocess.Popen[str]", list[psutil.Process]]]:
+    """A process that would prepare for half a minute, in a process group of its own; and its workers."""
+    program = f"from tests.test_data_workers import *; prepare_made_up(Path({str(out)!r}), 900, Slow)"
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        try:
+            until(lambda: len(psutil.Process(process.pid).children()) == 2)
+            workers = psutil.Process(process.pid).children()
+            until(lambda: (out.parent / f".{out.name}.partial/new/test/images.npy").exists())
+            yield process, workers
+        finally:
+            process.kill()
+
+
+def until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
+    with slow_prepare(tmp_path / "out") as (process, workers):
+        process.kill()
+        process.wait()
+        until(lambda: not any(worker.is_running() for worker in workers))
+
+
+def test_an_interrupt_from_the_keyboard_ends_all_and_leaves_nothing(tmp_path: Path) -> None:
+    with slow_prepare(tmp_path / "out") as (process, workers):
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.stderr is not None
+        said = process.stderr.read()
+        assert process.wait() == -signal.SIGINT
+        assert said.count("Traceback") == 1  # the parent's own, which a stage turns into a message
+    assert not any(worker.is_running() for worker in workers)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_worker_that_is_killed_is_one_message(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="a worker process was killed, maybe for want of memory"):
+        prepare_made_up(tmp_path / "out", 100, Deadly)
+    assert list(tmp_path.iterdir()) == []
+
+
+def fill_the_disk(folder: Path, foreseen: bool) -> None:
+    """A store that fits, then one that does not."""
+    prepare_made_up(folder / "out", 50)
+    before = contents(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        if not foreseen:
+            patch.setattr(shutil, "disk_usage", lambda path: namedtuple("usage", "free")(2**40))
+        with pytest.raises(UserError) as caught:
+            prepare_made_up(folder / "out", 500)
+    assert contents(folder) == before
+    print(caught.value)
+
+
+@pytest.mark.parametrize("foreseen", [True, False])
+def test_a_full_disk_is_one_message_and_leaves_the_earlier_store(tmp_path: Path, foreseen: bool) -> None:
+    alone = ["unshare", "--mount", "--map-root-user"]  # the file system is there for this one process
+    if subprocess.run([*alone, "true"], capture_output=True).returncode:
+        pytest.skip("this user may not mount a file system, not even in a name space of its own")
+    program = f"from tests.test_data_workers import *; fill_the_disk(Path({str(tmp_path)!r}), {foreseen})"
+    command = [*alone, "sh", "-c", IN_SMALL_FILE_SYSTEM, "sh", str(tmp_path), sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    needed = 520 * (64 * 64 + 8) + 64 * 64 * 4
+    assert done.stdout == (
+        f"{tmp_path}/out: cannot be written (No space left on device); {needed} bytes are needed: "
+        "make room, or lower data.train_images or data.canvas_px\n"
+    )
