@@ -53,7 +53,7 @@ def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.partial")
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes | memoryview) -> None:
     with replacing(path) as temporary:
         try:
             temporary.write_bytes(content)

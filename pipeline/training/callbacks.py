@@ -26,6 +26,7 @@ class History(pl.Callback):
     def __init__(self, path: Path) -> None:
         self.path = path
         self.rows: list[Row] = []
+        self._written = False
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._started = time.monotonic()
@@ -44,13 +45,17 @@ class History(pl.Callback):
                 "time_ms": int(time.time() * 1000),
             }
         )
-        self.write()
+        if self._written:
+            pd.DataFrame(self.rows[-1:], columns=COLUMNS).to_csv(self.path, mode="a", header=False, index=False)
+        else:  # in place of what an interrupted run may have left
+            self.write()
 
     def write(self) -> None:
         write_text(self.path, pd.DataFrame(self.rows, columns=COLUMNS).to_csv(index=False))
+        self._written = True
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows}
+        return {"rows": list(self.rows)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows = state_dict["rows"]
@@ -84,7 +89,7 @@ class WholeCheckpoints(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         content = io.BytesIO()
         torch.save(checkpoint, content)
-        write_bytes(Path(path), content.getvalue())
+        write_bytes(Path(path), content.getbuffer())
 
 
 class Stop(pl.Callback):

@@ -18,6 +18,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.plugins.io import AsyncCheckpointIO
 from safetensors.torch import save
 
 from pipeline import interruption, paths
@@ -103,7 +104,7 @@ def _fit(run: Run, callbacks: Sequence[pl.Callback]) -> None:
         precision=run.settings.train.precision,
         max_epochs=run.settings.train.epochs,
         deterministic="warn",
-        plugins=[WholeCheckpoints()],
+        plugins=[AsyncCheckpointIO(WholeCheckpoints())],
         num_sanity_val_steps=0,
         logger=False,
         enable_progress_bar=False,
