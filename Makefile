@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: repro test test-slow lint format ui clean
+.PHONY: repro test test-slow bench lint format ui clean
 
 repro: $(VENV)/.installed
 	python -m pipeline check
@@ -20,6 +20,9 @@ test: $(VENV)/.installed-dev
 
 test-slow: $(VENV)/.installed-dev
 	pytest -m slow --faults reports/faults.md
+
+bench: $(VENV)/.installed-dev
+	python -m benchmarks
 
 lint: $(VENV)/.installed-dev
 	ruff check .

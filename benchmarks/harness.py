@@ -36,7 +36,7 @@ class Contender:
     def __init__(self, target: str, **arguments: object) -> None:
         context = get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, target, arguments), daemon=True)
+        self._process = context.Process(target=_serve, args=(theirs, target, arguments))
 
     def __enter__(self) -> Self:
         self._process.start()

@@ -6,17 +6,17 @@ files and arrays; the time of its workers' start is included, that of importing 
 """
 
 import shutil
-import statistics
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from benchmarks.harness import Contender, Row, ratio, rounds_of
 from pipeline.data.prepare import prepare
 from pipeline.params import Data
 
@@ -66,30 +66,25 @@ def with_workers(folder: Path, out: Path, workers: int) -> None:
     prepare(data, out, workers)
 
 
-def items(scratch: Path) -> dict[str, tuple[Callable[[], None], Callable[[], None]]]:
-    """For each item the project's way and its peer's; both do the same work at each call."""
-    folder = scratch / "images"
-    fill(folder)
-    one, two = (partial(with_workers, folder, scratch / f"store{workers}", workers) for workers in (1, 2))
-    return {
-        "prepare_one_core": (one, partial(with_pillow, folder, scratch / "pillow.npy")),
-        "prepare_two_cores": (two, one),
-    }
+def contender(kind: str, images: str, out: str) -> Callable[[], None]:
+    """kind: pillow, or the number of workers."""
+    if kind == "pillow":
+        return partial(with_pillow, Path(images), Path(out))
+    return partial(with_workers, Path(images), Path(out), int(kind))
 
 
-def seconds(work: Callable[[], None]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-def main() -> None:
-    with tempfile.TemporaryDirectory() as scratch:
-        for name, (project, peer) in items(Path(scratch)).items():
-            project(), peer()
-            ratios = [seconds(peer) / seconds(project) for _ in range(ROUNDS)]
-            print(f"{name}: {statistics.median(ratios):.2f} times as fast ({min(ratios):.2f} to {max(ratios):.2f})")
-
-
-if __name__ == "__main__":
-    main()
+def rows() -> list[Row]:
+    with tempfile.TemporaryDirectory() as temporary, ExitStack() as stack:
+        images = Path(temporary, "images")
+        fill(images)
+        contenders = [
+            stack.enter_context(
+                Contender("benchmarks.prepare:contender", kind=kind, images=str(images), out=f"{temporary}/{kind}")
+            )
+            for kind in ("pillow", "1", "2")
+        ]
+        times = rounds_of(contenders, ROUNDS)
+    return [
+        ratio("prepare_one_core", "speedup", "a loop with Pillow", [pillow / one for pillow, one, _ in times]),
+        ratio("prepare_two_cores", "speedup", "one core", [one / two for _, one, two in times]),
+    ]

@@ -4,6 +4,7 @@ import errno
 import sys
 from collections.abc import Callable
 
+from pipeline import stage_times
 from pipeline.interruption import Stopped, listening
 
 # What the file system refuses, as opposed to what the code got wrong.
@@ -31,6 +32,7 @@ def exit_status(main: Callable[[], None]) -> int:
     try:
         with listening():
             main()
+            stage_times.record()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

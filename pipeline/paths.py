@@ -27,6 +27,10 @@ def mlflow_store() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root() / 'mlflow.db'}"
 
 
+def stage_times() -> Path:
+    return state() / "stage-times.csv"
+
+
 def data(dataset: str) -> Path:
     return Path("data", dataset)
 

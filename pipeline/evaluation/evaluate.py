@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from torch import nn
 from tqdm import tqdm
 
-from pipeline import paths
+from pipeline import paths, stage_times
 from pipeline.checksums import verify, write_sums
 from pipeline.data.batches import View, one_crop, ten_crops
 from pipeline.data.store import SPLITS, SplitName, Store
@@ -67,7 +67,8 @@ def _predictions(
     if variant in params.evaluate.ten_crop:
         looks.append(("test", "ten_crop", ten_crops(canvas_px, crop_px)))
     for split, name, views in looks:
-        probabilities = class_probabilities(net, store, split, crop_px, views, params.evaluate.batch_images)
+        with stage_times.working():
+            probabilities = class_probabilities(net, store, split, crop_px, views, params.evaluate.batch_images)
         yield split, name, prediction_table(probabilities, torch.from_numpy(store.split(split).labels))
 
 

@@ -21,7 +21,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.plugins.io import AsyncCheckpointIO
 from safetensors.torch import save
 
-from pipeline import interruption, paths
+from pipeline import interruption, paths, stage_times
 from pipeline.checksums import SUMS, damage, write_sums
 from pipeline.data.store import Store
 from pipeline.files import replacing_folder, write_bytes, write_json
@@ -124,7 +124,7 @@ def _fit(run: Run, callbacks: Sequence[pl.Callback]) -> None:
     module = Classifier(run.settings, len(run.store.meta.classes), run.seed)
     started_ms, failure = int(time.time() * 1000), None
     try:
-        with interruption.only_at_check():
+        with interruption.only_at_check(), stage_times.working():
             trainer.fit(module, Images(run.store, run.settings, run.seed), ckpt_path=_checkpoint(run, where))
     except interruption.Stopped as stop:
         stop.add_note(f"{run}: {len(history.rows)} of {run.settings.train.epochs} epochs are kept")
