@@ -18,7 +18,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline.__main__ import composed
-from pipeline.data import sources
+from pipeline.data.sources import fashion_mnist
 from pipeline.params import read_yaml
 from pipeline.training.run import HISTORY, WEIGHTS
 
@@ -66,7 +66,7 @@ def smoke() -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory, smoke: dict[str, Any]) -> Path:
     """The working tree as a new repository in which `dvc repro` has been run once."""
-    sources.load("fashion_mnist")  # where it is not there yet, into this repository's downloads
+    fashion_mnist.load()  # where it is not there yet, into this repository's downloads
     clone = tmp_path_factory.mktemp("clone")
     listed = run(ROOT, "git", "ls-files", "--cached", "--others", "--exclude-standard").splitlines()
     for name in listed:
