@@ -12,7 +12,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from pipeline.__main__ import composed
-from pipeline.data import sources
+from pipeline.data.sources import fashion_mnist
 
 ROOT = Path(__file__).parents[1]
 READER = {"NAME": "a reader", "EMAIL": "reader@example.org"}
@@ -56,7 +56,7 @@ def smoke_params() -> dict[str, Any]:
 
 def make_clone(clone: Path) -> None:
     """The working tree as a new repository with the smoke scale's params.yaml. Nothing has run in it."""
-    sources.load("fashion_mnist")  # where it is not there yet, into this repository's downloads
+    fashion_mnist.load()  # where it is not there yet, into this repository's downloads
     listed = run(ROOT, "git", "ls-files", "--cached", "--others", "--exclude-standard").splitlines()
     for name in listed:
         if (ROOT / name).is_file():
