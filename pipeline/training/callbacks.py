@@ -1,11 +1,11 @@
 """What a run keeps, shows and heeds while it trains: history, checkpoint, a bar with the time left, a wish to stop."""
 
+import csv
 import io
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-import pandas as pd
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
@@ -46,12 +46,17 @@ class History(pl.Callback):
             }
         )
         if self._written:
-            pd.DataFrame(self.rows[-1:], columns=COLUMNS).to_csv(self.path, mode="a", header=False, index=False)
+            with self.path.open("a", newline="") as file:
+                _writer(file).writerow(self.rows[-1])
         else:  # in place of what an interrupted run may have left
             self.write()
 
     def write(self) -> None:
-        write_text(self.path, pd.DataFrame(self.rows, columns=COLUMNS).to_csv(index=False))
+        text = io.StringIO()
+        writer = _writer(text)
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_text(self.path, text.getvalue())
         self._written = True
 
     def state_dict(self) -> dict[str, Any]:
@@ -59,6 +64,10 @@ class History(pl.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows = state_dict["rows"]
+
+
+def _writer(file: TextIO) -> "csv.DictWriter[str]":
+    return csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
 
 
 class ProgressBar(pl.Callback):
