@@ -32,6 +32,7 @@ def fake_params(**changes: Any) -> Params:
         "title": "made-up images, AlexNet at a quarter of its width",
         "data": {
             "dataset": "fashion_mnist",
+            "folder": None,
             "canvas_px": 76,
             "train_images": COUNTS["train"],
             "validation_images": COUNTS["val"],
