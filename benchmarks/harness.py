@@ -10,7 +10,7 @@ from time import perf_counter
 from types import TracebackType
 from typing import Literal, Self
 
-from benchmarks.setups import device_name
+from benchmarks.setups import device_name, synchronise
 
 Kind = Literal["speedup", "overhead", "share"]  # peer's time / ours; ours / peer's (>= 1); a part of our time
 
@@ -60,6 +60,7 @@ def _serve(pipe: Connection, target: str, arguments: dict[str, object]) -> None:
         pipe.recv()
         started = perf_counter()
         work()
+        synchronise()
         pipe.send(perf_counter() - started)
 
 

@@ -36,8 +36,6 @@ def contender(size: str, layer: str, kind: str) -> Callable[[], None]:
         for _ in range(REPETITIONS[size]):
             norm(x).backward(gradient)
             x.grad = None
-        if DEVICE.type == "cuda":
-            torch.cuda.synchronize()
 
     return work
 

@@ -22,6 +22,11 @@ def device_name() -> str:
     return torch.cuda.get_device_name() if DEVICE.type == "cuda" else f"{torch.get_num_threads()} CPU cores"
 
 
+def synchronise() -> None:
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+
+
 def params(size: str) -> Params:
     """size: full or embedded."""
     return validate(composed(CONF, f"scale={'imagenet2012' if size == 'full' else size}"), size)
