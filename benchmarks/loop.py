@@ -8,7 +8,7 @@ from benchmarks.harness import Contender, Row, ratio, rounds_of
 from benchmarks.plain import plain_loop
 from benchmarks.setups import params, store
 
-ROUNDS, EPOCHS = 5, 12
+ROUNDS, EPOCHS = 5, 10
 
 
 def contender(kind: str) -> Callable[[], None]:

@@ -13,7 +13,7 @@ from pipeline.hardware import set_threads
 from pipeline.models.normalisation import ResponseNorm
 from pipeline.paper.net import shapes
 
-ROUNDS = 7
+ROUNDS = 5
 REPETITIONS = {"full": 2, "embedded": 40}
 
 

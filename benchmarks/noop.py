@@ -14,7 +14,7 @@ from dvc.repo import Repo
 
 from benchmarks.harness import Contender, Row, ratio, rounds_of
 
-ROUNDS = 9
+ROUNDS = 7
 ROOT = Path(__file__).parents[1]
 
 
