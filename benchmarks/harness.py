@@ -4,7 +4,7 @@ import importlib
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, set_start_method
 from multiprocessing.connection import Connection
 from time import perf_counter
 from types import TracebackType
@@ -54,6 +54,7 @@ class Contender:
 
 
 def _serve(pipe: Connection, target: str, arguments: dict[str, object]) -> None:
+    set_start_method(None, force=True)  # for processes that the work starts: the platform's own way again
     module, function = target.split(":")
     work: Callable[[], object] = getattr(importlib.import_module(module), function)(**arguments)
     while True:

@@ -14,7 +14,6 @@ import pytest
 import torch
 
 from pipeline import paths
-from pipeline.data import sources
 from pipeline.data.sources import fashion_mnist
 from pipeline.data.store import Store
 from pipeline.errors import UserError
@@ -171,7 +170,7 @@ def test_a_package_cannot_write_beside_the_folder_it_is_unpacked_in(
     monkeypatch.setattr(fashion_mnist, "INSTALLED", Path("/nowhere"))
     monkeypatch.setattr(fashion_mnist, "URLS", ())
     with pytest.raises(UserError, match="no place has its four files"):
-        sources.load("fashion_mnist")
+        fashion_mnist.load()
     assert not list(workplace.rglob("exploded"))
 
 
