@@ -6,7 +6,7 @@ only the authors' source has). The sum is symmetric in both, so one analytic gra
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -39,10 +39,12 @@ def sum_within_map(x: Tensor, n: int) -> Tensor:
     return total
 
 
-def _parts(x: Tensor) -> Iterator[slice]:
-    """The batch in pieces whose intermediate results stay in a processor's cache; in one piece elsewhere."""
-    images = max(1, PART_VALUES // math.prod(x.shape[1:])) if x.device.type == "cpu" else len(x)
-    return (slice(start, start + images) for start in range(0, len(x), images))
+def _parts(x: Tensor) -> list[slice]:
+    """The batch in pieces whose intermediate results stay in a processor's cache; whole elsewhere, or in a graph."""
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
+        return [slice(None)]
+    images = max(1, PART_VALUES // math.prod(x.shape[1:]))
+    return [slice(start, start + images) for start in range(0, len(x), images)]
 
 
 class _Normalise(torch.autograd.Function):
