@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -21,6 +22,7 @@ from pipeline.data.prepare import prepare
 from pipeline.data.sources import Arrays, Loaded, RawImages
 from pipeline.errors import UserError
 from pipeline.params import Data
+from tests.victims import heeding_ctrl_c
 
 ROOT = Path(__file__).parents[1]
 IN_SMALL_FILE_SYSTEM = 'mount -t tmpfs -o size=1m none "$1" && shift && exec "$@"'
@@ -61,7 +63,8 @@ def slow_prepare(out: Path) -> Iterator[tuple["subprocess.Popen[str]", list[psut
     """A process that would prepare for half a minute, in a process group of its own; and its workers."""
     program = f"from tests.test_data_workers import *; prepare_made_up(Path({str(out)!r}), 900, Slow)"
     command = [sys.executable, "-c", program]
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+    settings: dict[str, Any] = {"start_new_session": True, "preexec_fn": heeding_ctrl_c}
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, **settings) as process:
         try:
             until(lambda: len(psutil.Process(process.pid).children()) == 2)
             workers = psutil.Process(process.pid).children()
