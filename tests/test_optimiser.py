@@ -37,6 +37,30 @@ def test_it_is_the_papers_rule_also_across_a_drop_of_the_rate() -> None:
     np.testing.assert_allclose(weights_after(PaperSGD), the_papers_weights(), rtol=1e-14)
 
 
+def test_it_takes_the_same_steps_on_kernels_that_lie_channels_last() -> None:
+    torch.manual_seed(0)
+    w = torch.randn(4, 3, 5, 5).contiguous(memory_format=torch.channels_last).requires_grad_()
+    x = torch.randn(2, 3, 9, 9)
+    optimiser = PaperSGD([w], lr=RATES[0], momentum=MOMENTUM, weight_decay=DECAY)
+    expected, v = w.detach().double(), torch.zeros(4, 3, 5, 5, dtype=torch.float64)
+    for lr in RATES:
+        optimiser.param_groups[0]["lr"] = lr
+        optimiser.zero_grad()
+        torch.nn.functional.conv2d(x, w).square().mean().backward()
+        assert w.grad is not None
+        v = MOMENTUM * v - DECAY * lr * expected - lr * w.grad.double()
+        expected = expected + v
+        optimiser.step()
+    torch.testing.assert_close(w.detach().double(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_without_momentum_it_is_plain_gradient_descent_with_decay() -> None:
+    w = torch.tensor([1.0, -2.0], dtype=torch.float64, requires_grad=True)
+    w.grad = torch.tensor([0.5, 0.25], dtype=torch.float64)
+    PaperSGD([w], lr=0.1, momentum=0.0, weight_decay=0.01).step()
+    np.testing.assert_allclose(w.detach(), [1 - 0.1 * (0.5 + 0.01), -2 - 0.1 * (0.25 - 0.02)], rtol=1e-14)
+
+
 def test_torchs_sgd_is_another_rule_once_the_rate_has_dropped() -> None:
     assert np.abs(weights_after(torch.optim.SGD) - the_papers_weights()).max() > 1e-3
 
