@@ -6,7 +6,7 @@ from pipeline.stage_times import StageTime, recorded
 
 
 def rows() -> list[Row]:
-    """None where no full repro is on record."""
+    """Empty where no full repro is on record."""
     times = _last_repro()
     trained = sum(time.working_s for time in times if time.name.startswith(("train", "tune")))
     if not trained:

@@ -35,7 +35,7 @@ def prepare(data: Data, out: Path, workers: int | None = None) -> None:
     rows = split_rows(data, raw.train.labels, raw.test.labels)
     image_values = data.canvas_px**2 * raw.channels
     needed_bytes = sum(map(len, rows.values())) * (image_values + 8) + image_values * 4
-    with _replacing_folder(out, needed_bytes) as folder:
+    with _new_store(out, needed_bytes) as folder:
         job = _job(folder, raw, rows, data.canvas_px)
         result = _write_images(job, rows, workers or cores())
         counts = _write_labels(job, rows, result.gaps)
@@ -183,25 +183,17 @@ def _write_labels(job: Job, rows: Rows, gaps: dict[SplitName, list[int]]) -> dic
 
 
 @contextmanager
-def _replacing_folder(out: Path, needed_bytes: int) -> Iterator[Path]:
-    """Yield a new folder beside `out`; it takes its place by rename, and is removed if the block raises."""
-    partial = out.with_name(f".{out.name}.partial")  # what a killed run left is removed by the next
-    new, old = partial / "new", partial / "old"
+def _new_store(out: Path, needed_bytes: int) -> Iterator[Path]:
+    """A new folder that takes the place of `out`. Raises UserError, naming the bytes, where it cannot be written."""
     try:
-        shutil.rmtree(partial, ignore_errors=True)
         if out.exists() and not out.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        new.mkdir(parents=True)
-        if shutil.disk_usage(new).free < needed_bytes:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        yield new
-        if out.exists():
-            out.rename(old)
-        new.rename(out)
+        with files.replacing_folder(out) as new:
+            if shutil.disk_usage(new).free < needed_bytes:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            yield new
     except OSError as error:
         remedy = "give a folder that can be written"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             remedy = f"{needed_bytes} bytes are needed: make room, or lower data.train_images or data.canvas_px"
         raise UserError(f"{out}: cannot be written ({error.strerror or error}); {remedy}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
