@@ -28,7 +28,8 @@ class Row:
 
 
 class Contender:
-    """`module:function` is called once with the given arguments, in a new process; the work it returns is then timed.
+    """`module:function` is called once with the given arguments, in a new process; the work it returns is then timed,
+    but for work that returns seconds of its own.
 
     A process of its own keeps settings of threads and memory apart. The first time, which warms up, is not counted.
     """
@@ -56,13 +57,13 @@ class Contender:
 def _serve(pipe: Connection, target: str, arguments: dict[str, object]) -> None:
     set_start_method(None, force=True)  # for processes that the work starts: the platform's own way again
     module, function = target.split(":")
-    work: Callable[[], object] = getattr(importlib.import_module(module), function)(**arguments)
+    work: Callable[[], float | None] = getattr(importlib.import_module(module), function)(**arguments)
     while True:
         pipe.recv()
         started = perf_counter()
-        work()
+        own = work()
         synchronise()
-        pipe.send(perf_counter() - started)
+        pipe.send(perf_counter() - started if own is None else own)
 
 
 def rounds_of(contenders: list[Contender], rounds: int) -> list[list[float]]:

@@ -8,14 +8,14 @@ from benchmarks.harness import Contender, Row, ratio, rounds_of
 from benchmarks.plain import plain_loop
 from benchmarks.setups import params, store
 
-ROUNDS, EPOCHS = 5, 10
+ROUNDS, EPOCHS = 5, 15
 
 
-def contender(kind: str) -> Callable[[], None]:
+def contender(kind: str) -> Callable[[], float | None]:
     settings = params("embedded").settings("baseline", {"train": {"epochs": EPOCHS}})
     if kind == "plain":
         return plain_loop(store("embedded"), settings, EPOCHS)
-    work: Callable[[], None] = getattr(ours, kind)(store("embedded"), settings)
+    work: Callable[[], float | None] = getattr(ours, kind)(store("embedded"), settings)
     return work
 
 

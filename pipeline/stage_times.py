@@ -34,6 +34,10 @@ def working() -> Iterator[None]:
         _working_s += time.monotonic() - started
 
 
+def worked_s() -> float:
+    return _working_s
+
+
 def record() -> None:
     """Note this process, which has done its work; where that cannot be written, nothing is lost but the note."""
     script = Path(sys.argv[0]).stem

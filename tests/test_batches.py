@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.data.augment import crop_leaders, draw
-from pipeline.data.batches import Crops, Epochs, Plan, one_crop, ten_crops, view_plans
 from pipeline.data.store import Store
+from pipeline.input.augment import crop_leaders, draw
+from pipeline.input.batches import Crops, Epochs, Plan, one_crop, ten_crops, view_plans
 from tests.tiny import CANVAS_PX, CROP_PX, make_store, settings
 
 MARGIN_PX = CANVAS_PX - CROP_PX

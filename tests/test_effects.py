@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from pipeline.evaluation.effects import holm, mean_interval, paired_effect, pairs_needed
+from pipeline.statistics.effects import holm, mean_interval, paired_effect, pairs_needed
 
 NAN = float("nan")
 

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from pipeline import paths
-from pipeline.data.batches import one_crop, ten_crops
 from pipeline.data.store import Store
 from pipeline.errors import UserError
 from pipeline.evaluation.evaluate import evaluate_variant
 from pipeline.evaluation.metrics import metrics
 from pipeline.evaluation.predict import class_probabilities, load_net, prediction_table
+from pipeline.input.batches import one_crop, ten_crops
 from pipeline.training.run import WEIGHTS
 from pipeline.training.variant import train_variant
 from tests.tiny import CANVAS_PX, CROP_PX, settings

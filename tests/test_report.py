@@ -11,9 +11,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from scipy import stats
 
 from pipeline import paths
-from pipeline.evaluation.verdicts import CLAIM_WORDS, QUESTION_WORDS
 from pipeline.params import Params
 from pipeline.report.render import write_report
+from pipeline.statistics.verdicts import CLAIM_WORDS, QUESTION_WORDS
 from tests.fake_runs import change_metrics, fake_params, mark_failed, write_fake_runs
 
 CHECKS = {"update_rule": True}

@@ -30,7 +30,7 @@ import sys, time
 import pytorch_lightning as pl
 from pathlib import Path
 from pipeline.data.store import Store
-from pipeline.training.fingerprint import PACKAGE, TRAINED_BY
+from pipeline.training import callbacks
 from pipeline.training.run import Run, train
 from tests.tiny import CPU, settings
 
@@ -38,6 +38,7 @@ class Slow(pl.Callback):
     def on_train_batch_end(self, *args):
         time.sleep(0.1)
 
+callbacks.CHECKPOINT_SECONDS = 0
 store = Store.open(Path("data/fashion_mnist"))
 train(Run("smoke", "baseline", "3", 0, settings(train={"epochs": 6}), store, CPU), [Slow()])
 """

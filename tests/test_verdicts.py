@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.evaluation.verdicts import CLAIM_WORDS, QUESTION_WORDS, Evidence, judge, judge_exact, judge_question
+from pipeline.statistics.verdicts import CLAIM_WORDS, QUESTION_WORDS, Evidence, judge, judge_exact, judge_question
 
 OWN = Evidence(
     kind="effect",

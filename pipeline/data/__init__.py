@@ -1,1 +1,1 @@
-"""Images: where they come from, how they are stored, and the batches that training sees."""
+"""Images: where they come from and how they are stored."""

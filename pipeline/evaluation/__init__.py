@@ -1,1 +1,1 @@
-"""What trained nets predict, how wrong they are, what an ingredient gains, and the word that this evidence earns."""
+"""What trained nets predict, and how wrong they are."""

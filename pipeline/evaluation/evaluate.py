@@ -14,13 +14,13 @@ from tqdm import tqdm
 
 from pipeline import paths, stage_times
 from pipeline.checksums import verify, write_sums
-from pipeline.data.batches import View, one_crop, ten_crops
 from pipeline.data.store import SPLITS, SplitName, Store
 from pipeline.errors import UserError
 from pipeline.evaluation.metrics import mean_of, metrics
 from pipeline.evaluation.predict import class_probabilities, load_net, prediction_table
 from pipeline.files import replacing, write_json
 from pipeline.hardware import device, set_threads
+from pipeline.input.batches import View, one_crop, ten_crops
 from pipeline.params import Hardware, Params, Settings
 
 

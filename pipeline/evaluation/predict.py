@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from pipeline.data.batches import View, view_loader
 from pipeline.data.store import SplitName, Store
+from pipeline.input.batches import View, view_loader
 from pipeline.models.alexnet import alexnet
 from pipeline.params import Settings
 

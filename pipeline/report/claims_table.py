@@ -6,11 +6,11 @@ from typing import Literal, cast
 
 import pandas as pd
 
-from pipeline.evaluation.effects import Effect, Interval, holm, mean_interval, paired_effect
-from pipeline.evaluation.verdicts import Evidence, Verdict, judge, judge_exact, judge_question
 from pipeline.paper.claims import Claim, Figures, Key, Question, Side, registry
 from pipeline.paper.net import full_size_table, paper_net
 from pipeline.report.collect import Results
+from pipeline.statistics.effects import Effect, Interval, holm, mean_interval, paired_effect
+from pipeline.statistics.verdicts import Evidence, Verdict, judge, judge_exact, judge_question
 
 COLUMNS = [
     "id",

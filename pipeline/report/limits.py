@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-from pipeline.evaluation.effects import LEVEL
 from pipeline.paper.claims import Side
 from pipeline.paper.net import paper_net
 from pipeline.paper.recipe import both_readings
@@ -10,6 +9,7 @@ from pipeline.params import Params, Recipe
 from pipeline.report.claims_table import TOP5_CLASSES, Row
 from pipeline.report.collect import Results
 from pipeline.report.tables import number
+from pipeline.statistics.effects import LEVEL
 
 NEAR_GUESSING = 1.0  # points
 

@@ -5,13 +5,13 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from pipeline.evaluation.effects import Interval, mean_interval, paired_effect
-from pipeline.evaluation.verdicts import CLAIM_WORDS
 from pipeline.paper.claims import Claim, Key, Side, Views, registry
 from pipeline.paper.net import full_size_table, paper_net
 from pipeline.report.claims_table import Row
 from pipeline.report.collect import TRIAL_COLUMNS, Results
 from pipeline.report.tables import NOTHING, between, either, markdown, number, signed, with_interval
+from pipeline.statistics.effects import Interval, mean_interval, paired_effect
+from pipeline.statistics.verdicts import CLAIM_WORDS
 
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
 TOPS: dict[Key, str] = {"top1": "top-1", "top5": "top-5"}

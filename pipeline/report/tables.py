@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 import pandas as pd
 
-from pipeline.evaluation.effects import Interval
+from pipeline.statistics.effects import Interval
 
 NOTHING = "–"
 

@@ -1,19 +1,23 @@
 """What a run keeps, shows and heeds while it trains: history, checkpoint, a bar with the time left, a wish to stop."""
 
+import copy
 import csv
 import io
+import math
 import time
 from pathlib import Path
 from typing import Any, TextIO
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.plugins.io import TorchCheckpointIO
+from pytorch_lightning.plugins.io import AsyncCheckpointIO, TorchCheckpointIO
 from tqdm import tqdm
 
 from pipeline import interruption
 from pipeline.files import write_bytes, write_text
 from pipeline.training.module import Classifier
+
+CHECKPOINT_SECONDS = 1.0  # a kill costs no more than these and the current epoch
 
 Row = dict[str, float]
 VALIDATION = ("val_loss", "val_error_top1", "val_error_top5")
@@ -99,6 +103,34 @@ class WholeCheckpoints(TorchCheckpointIO):
         content = io.BytesIO()
         torch.save(checkpoint, content)
         write_bytes(Path(path), content.getbuffer())
+
+
+class SpacedCheckpoints(AsyncCheckpointIO):
+    """Writes at most one checkpoint in CHECKPOINT_SECONDS, in the background.
+
+    One that comes sooner waits in memory for its turn, for a later one or for the end of training, however it ends.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(WholeCheckpoints())
+        self._waiting: tuple[Any, Any] | None = None
+        self._written = -math.inf
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        self._waiting = (copy.deepcopy(checkpoint), path)
+        if time.monotonic() - self._written >= CHECKPOINT_SECONDS:
+            self._write()
+
+    def teardown(self) -> None:
+        if self._waiting is not None:
+            self._write()
+        super().teardown()
+
+    def _write(self) -> None:
+        assert self._waiting is not None
+        (checkpoint, path), self._waiting = self._waiting, None
+        self._written = time.monotonic()
+        super().save_checkpoint(checkpoint, path)
 
 
 class Stop(pl.Callback):

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from pipeline.data.batches import Batch, one_crop, train_loader, view_loader
 from pipeline.data.store import Store
+from pipeline.input.batches import Batch, one_crop, train_loader, view_loader
 from pipeline.models.alexnet import alexnet
 from pipeline.params import Settings
 from pipeline.training.optimiser import PaperSGD, paper_sgd

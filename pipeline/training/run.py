@@ -18,7 +18,6 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
-from pytorch_lightning.plugins.io import AsyncCheckpointIO
 from safetensors.torch import save
 
 from pipeline import interruption, paths, stage_times
@@ -29,7 +28,7 @@ from pipeline.hardware import set_threads
 from pipeline.locks import locked
 from pipeline.origin import origin
 from pipeline.params import Hardware, Settings
-from pipeline.training.callbacks import History, ProgressBar, Stop, WholeCheckpoints
+from pipeline.training.callbacks import History, ProgressBar, SpacedCheckpoints, Stop
 from pipeline.training.fingerprint import fingerprint
 from pipeline.training.module import Classifier, Diverged, Images
 from pipeline.training.schedule import PlateauSchedule
@@ -104,7 +103,7 @@ def _fit(run: Run, callbacks: Sequence[pl.Callback]) -> None:
         precision=run.settings.train.precision,
         max_epochs=run.settings.train.epochs,
         deterministic="warn",
-        plugins=[AsyncCheckpointIO(WholeCheckpoints())],
+        plugins=[SpacedCheckpoints()],
         num_sanity_val_steps=0,
         logger=False,
         enable_progress_bar=False,

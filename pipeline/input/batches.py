@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from pipeline.data.augment import Indices, crop_leaders, draw
 from pipeline.data.store import Split, SplitName, Store
+from pipeline.input.augment import Indices, crop_leaders, draw
 from pipeline.paper import recipe as paper
 from pipeline.params import Settings
 

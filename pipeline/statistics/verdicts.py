@@ -4,8 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.evaluation.effects import pairs_needed
 from pipeline.paper.claims import Agreement
+from pipeline.statistics.effects import pairs_needed
 
 CLAIM_WORDS = (
     "reproduced",
