@@ -21,7 +21,7 @@ def contender(size: str, layer: str, kind: str) -> Callable[[], None]:
     """kind: torch_contiguous, torch_channels_last or ours."""
     chosen = params(size)
     net, images = chosen.net, min(chosen.train.batch_images, 64)
-    table = {shape.layer.name: shape for shape in shapes(net.crop_px, net.width, net.grouped, net.pool_px, 10)}
+    table = {shape.layer.name: shape for shape in shapes(net, 10)}
     x = torch.randn(images, table[layer].maps, table[layer].side, table[layer].side, device=DEVICE)
     norm: nn.Module = nn.LocalResponseNorm(5, 5e-4, 0.75, 2.0)  # torch divides alpha by n
     if kind == "ours":

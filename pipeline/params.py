@@ -13,6 +13,7 @@ from pipeline.errors import UserError
 
 Reading = Literal["printed", "coded"]  # what the paper prints, or what its authors' source does
 ConvLayer = Literal["conv1", "conv2", "conv3", "conv4", "conv5"]
+Architecture = Literal["alexnet", "four_layer", "conv_local_13", "conv_local_11"]
 HiddenLayer = Literal["fc6", "fc7"]
 Range = Annotated[list[float], Field(min_length=2, max_length=2)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
@@ -23,12 +24,6 @@ def _keeps_kernels_whole(width: float) -> float:
     if (width * 16) % 1:
         raise ValueError("a multiple of 1/16, which leaves every layer an even number of kernels for its two groups")
     return width
-
-
-def _keeps_maps_whole(crop_px: int) -> int:
-    if crop_px < 67 or crop_px % 32 != 3:
-        raise ValueError("one of 67, 99, 131, 163, 195, 227: there 3x3/2 and 2x2/2 pooling give maps of equal size")
-    return crop_px
 
 
 class Strict(BaseModel):
@@ -53,13 +48,31 @@ class Data(Strict):
 
 
 class Net(Strict):
-    crop_px: Annotated[int, AfterValidator(_keeps_maps_whole)]
+    architecture: Architecture  # the paper's net, or one of its authors' small nets for CIFAR-10
+    crop_px: int = Field(ge=1)
     width: Annotated[float, Field(gt=0, le=1), AfterValidator(_keeps_kernels_whole)]  # share of the paper's kernels
-    grouped: bool  # section 3.2: conv2, conv4, conv5 see their own column only
+    # section 3.2. two: conv2, conv4, conv5 see their own column. joined: every layer sees all. separate: two columns
+    # that meet in fc8 alone. half: one column, with half the kernels in conv1-conv4
+    columns: Literal["two", "joined", "separate", "half"]
+    removed_layer: Literal["conv2", "conv3", "conv4", "conv5"] | None  # sections 1 and 7; its pooling stays
+    hold_parameters: bool  # kernels that a removed layer leaves over go to the other layers from conv2 to conv5
     activation: Literal["relu", "tanh", "sigmoid"]  # section 3.1
     norm_layers: list[ConvLayer]  # section 3.3: layers followed by response normalisation
     pool_px: Literal[2, 3]  # section 3.4: window of the pooling, at stride 2
+    pool_shapes: Literal["equal", "logged"]  # logged: the maps that the source's own control of pooling had
     dropout_layers: list[HiddenLayer]  # section 4.2
+    initialisation: Literal["paper", "framework"]  # section 5, or what PyTorch does unasked
+    hidden_bias: float  # section 5: where the paper's biases start at 1
+    input_divisor: float = Field(gt=0)  # of the pixels, whose levels run from 0 to 255
+
+    @model_validator(mode="after")
+    def _maps_whole(self) -> Self:
+        if self.architecture == "alexnet" and (self.crop_px < 67 or self.crop_px % 32 != 3):
+            raise ValueError(
+                f"net.crop_px = {self.crop_px}: accepted is one of 67, 99, 131, 163, 195, 227: "
+                "there 3x3/2 and 2x2/2 pooling give maps of equal size"
+            )
+        return self
 
 
 class Recipe(Strict):
@@ -81,7 +94,12 @@ class Train(Strict):
     lr: float = Field(gt=0)
     momentum: float = Field(ge=0, lt=1)
     weight_decay: float = Field(ge=0)
+    optimiser: Literal["paper", "adam"]  # section 5's rule, or torch's Adam
     patience_epochs: int = Field(ge=1)  # without a better validation error before the rate drops
+    lr_drops: int = Field(ge=0)  # by 10, each after a plateau; one more plateau ends training. 0: the rate stays
+    stop_at_train_error: float | None = Field(gt=0, lt=100)  # %, of an epoch's training batches (Figure 1)
+    crops: bool  # section 4.1: at random places; else the centre's
+    mirror: bool  # section 4.1
     colour_sigma: float = Field(ge=0)  # section 4.1
     precision: Literal["32-true", "bf16-mixed", "16-mixed"]
 

@@ -11,6 +11,7 @@ from safetensors.numpy import save_file
 from pipeline import paths
 from pipeline.data.store import ARRAYS
 from pipeline.files import sha256, write_json
+from pipeline.paper.net import PRINTED
 from pipeline.params import Params
 
 CLASSES = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
@@ -39,15 +40,7 @@ def fake_params(**changes: Any) -> Params:
             "test_images": COUNTS["test"],
             "split_seed": 0,
         },
-        "net": {
-            "crop_px": 67,
-            "width": 0.25,
-            "grouped": True,
-            "activation": "relu",
-            "norm_layers": ["conv1", "conv2"],
-            "pool_px": 3,
-            "dropout_layers": ["fc6", "fc7"],
-        },
+        "net": PRINTED.model_dump() | {"crop_px": 67, "width": 0.25},
         "recipe": dict.fromkeys(
             (
                 "weight_std",
@@ -68,6 +61,11 @@ def fake_params(**changes: Any) -> Params:
             "momentum": 0.9,
             "weight_decay": 0.0005,
             "patience_epochs": 2,
+            "optimiser": "paper",
+            "lr_drops": 3,
+            "stop_at_train_error": None,
+            "crops": True,
+            "mirror": True,
             "colour_sigma": 0.1,
             "precision": "32-true",
         },

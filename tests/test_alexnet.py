@@ -28,7 +28,7 @@ def test_the_module_has_as_many_parameters_as_the_paper_table(full_net: nn.Seque
 
 def test_without_groups_it_has_62378344() -> None:
     with torch.device("meta"):
-        net = alexnet(settings(net=FULL | {"grouped": False}), classes=1000)
+        net = alexnet(settings(net=FULL | {"columns": "joined"}), classes=1000)
     assert sum(p.numel() for p in net.parameters()) == 62_378_344
 
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from pipeline.models.alexnet import alexnet
-from pipeline.training.optimiser import PaperSGD, paper_sgd
+from pipeline.training.optimiser import PaperSGD, optimiser
 from tests.tiny import settings
 
 MOMENTUM, DECAY = 0.9, 0.0005  # section 5
@@ -68,7 +68,7 @@ def test_torchs_sgd_is_another_rule_once_the_rate_has_dropped() -> None:
 @pytest.mark.parametrize(("reading", "lr", "decay"), [("printed", 0.01, DECAY), ("coded", 0.02, 0.0)])
 def test_biases_follow_the_reading_of_the_recipe(reading: str, lr: float, decay: float) -> None:
     chosen = settings(recipe={"bias_rule": reading})
-    weights, biases = paper_sgd(alexnet(chosen, classes=4), chosen).param_groups
+    weights, biases = optimiser(alexnet(chosen, classes=4), chosen).param_groups
     assert (weights["lr"], weights["weight_decay"]) == (0.01, DECAY)
     assert (biases["lr"], biases["weight_decay"]) == (lr, decay)
     assert all(p.ndim == 1 for p in biases["params"])

@@ -59,7 +59,7 @@ def test_embedded_all_has_every_variant() -> None:
 
 
 MISTAKES: list[tuple[list[str], Any, str]] = [
-    (["net", "widht"], 1, "net.widht: unknown key; accepted: crop_px, width, grouped"),
+    (["net", "widht"], 1, "net.widht: unknown key; accepted: architecture, crop_px, width, columns"),
     (["epochs"], 1, "epochs: unknown key; accepted: scale, title, data, net"),
     (["variants", "no_dropout", "colour"], "red", "variants.no_dropout.colour: unknown key; accepted: title, section"),
     (["net", "width"], 0.3, "net.width = 0.3: accepted is a multiple of 1/16"),
@@ -83,7 +83,7 @@ MISTAKES: list[tuple[list[str], Any, str]] = [
     (
         ["variants", "no_dropout", "set"],
         {"net": {"dropout": []}},
-        "variants.no_dropout.set.net.dropout: unknown key; accepted: crop_px",
+        "variants.no_dropout.set.net.dropout: unknown key; accepted: architecture",
     ),
     (
         ["variants", "no_dropout", "set"],

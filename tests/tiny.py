@@ -7,6 +7,7 @@ import numpy as np
 
 from pipeline.data.store import ARRAYS, Meta, Store
 from pipeline.files import sha256, write_json
+from pipeline.paper.net import PRINTED
 from pipeline.params import Hardware, Settings
 
 CANVAS_PX, CROP_PX, CLASSES = 76, 67, 4
@@ -46,15 +47,7 @@ def make_store(folder: Path, train: int = 48, val: int = 16, test: int = 16, cha
 def settings(**changes: dict[str, Any]) -> Settings:
     """The paper's, on a net of 1/16 of its width; `changes` by block."""
     blocks: dict[str, dict[str, Any]] = {
-        "net": {
-            "crop_px": CROP_PX,
-            "width": 1 / 16,
-            "grouped": True,
-            "activation": "relu",
-            "norm_layers": ["conv1", "conv2"],
-            "pool_px": 3,
-            "dropout_layers": ["fc6", "fc7"],
-        },
+        "net": PRINTED.model_dump() | {"crop_px": CROP_PX, "width": 1 / 16},
         "recipe": {
             "weight_std": "printed",
             "bias_rule": "printed",
@@ -72,6 +65,11 @@ def settings(**changes: dict[str, Any]) -> Settings:
             "momentum": 0.9,
             "weight_decay": 0.0005,
             "patience_epochs": 5,
+            "optimiser": "paper",
+            "lr_drops": 3,
+            "stop_at_train_error": None,
+            "crops": True,
+            "mirror": True,
             "colour_sigma": 0.1,
             "precision": "32-true",
         },

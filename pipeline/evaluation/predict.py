@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pipeline.data.store import SplitName, Store
 from pipeline.input.batches import View, view_loader
-from pipeline.models.alexnet import alexnet
+from pipeline.models.build import build
 from pipeline.params import Settings
 
 TOP = 5
@@ -18,7 +18,7 @@ TOP = 5
 
 def load_net(weights: Path, settings: Settings, classes: int) -> nn.Module:
     """The net with its trained weights, ready to be asked. Raises safetensors' error where the file is damaged."""
-    net = alexnet(settings, classes)
+    net = build(settings, classes)
     net.load_state_dict(load_file(weights))
     return net.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 

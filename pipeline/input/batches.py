@@ -78,10 +78,12 @@ class Epochs(Sampler[Plan]):
         for start in range(0, self._images, train.batch_images):
             batch = order[start : start + train.batch_images]
             leaders = crop_leaders(batch, self._chunk)
+            top, left = draws.top[leaders], draws.left[leaders]
+            if not train.crops:
+                top = left = np.full_like(batch, self._margin_px // 2)
+            mirror = draws.mirror[leaders] & train.mirror
             colour = draws.colour[batch] if noisy else None
-            yield Plan(
-                batch, draws.top[leaders], draws.left[leaders], draws.mirror[leaders], colour, self._noise.divisor
-            )
+            yield Plan(batch, top, left, mirror, colour, self._noise.divisor)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""AlexNet, built from the paper's layer table at any crop and width, in either reading of the recipe."""
+"""AlexNet from the paper's layer table, at any crop and width, in either reading of the recipe and its ablations."""
 
 import math
 from collections import OrderedDict
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pipeline.models.normalisation import ResponseNorm, WithinMapNorm
 from pipeline.paper import recipe as paper
-from pipeline.paper.net import POOL_STRIDE, Shape, paper_shapes, shapes
+from pipeline.paper.net import POOL_STRIDE, Shape, full_size, shapes
 from pipeline.params import Net, Recipe, Settings
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -48,6 +48,25 @@ class FirstConv(nn.Conv2d):
         return F.conv2d(x, weight, self.bias, self.stride, self.padding)
 
 
+class ColumnLinear(nn.Conv1d):
+    """A fully connected layer whose two halves see their own half of the units before (section 3.2). (N, units)."""
+
+    def __init__(self, units_in: int, units: int, columns: int) -> None:
+        super().__init__(units_in, units, kernel_size=1, groups=columns)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x[:, :, None]).flatten(1)
+
+
+class Divide(nn.Module):
+    def __init__(self, divisor: float) -> None:
+        super().__init__()
+        self.divisor = divisor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x / self.divisor
+
+
 def alexnet(settings: Settings, classes: int) -> nn.Sequential:
     """The net with its initial weights, drawn from torch's global generator.
 
@@ -55,14 +74,17 @@ def alexnet(settings: Settings, classes: int) -> nn.Sequential:
     for its three equal ones. Output: (N, classes) logits.
     """
     net = settings.net
-    table = shapes(net.crop_px, net.width, net.grouped, net.pool_px, classes)
+    table = shapes(net, classes)
     model = nn.Sequential(OrderedDict(_modules(table, net, settings.recipe)))
-    _initialise(model, table, settings.recipe)
+    if net.initialisation == "paper":
+        _initialise(model, table, net, settings.recipe)
     return model
 
 
 def _modules(table: list[Shape], net: Net, recipe: Recipe) -> list[tuple[str, nn.Module]]:
     modules: list[tuple[str, nn.Module]] = []
+    if net.input_divisor != 1:
+        modules.append(("input", Divide(net.input_divisor)))
     for shape in table:
         modules += _conv(shape, net, recipe) if shape.layer.size else _fully_connected(shape, net, table[-1])
     return modules
@@ -71,9 +93,13 @@ def _modules(table: list[Shape], net: Net, recipe: Recipe) -> list[tuple[str, nn
 def _conv(shape: Shape, net: Net, recipe: Recipe) -> list[tuple[str, nn.Module]]:
     layer = shape.layer
     kind = FirstConv if layer.name == "conv1" else nn.Conv2d
-    conv = kind(shape.maps_in, shape.maps, layer.size or 0, layer.stride, layer.padding, groups=shape.groups)
+    pool = (
+        [("pool", nn.MaxPool2d(net.pool_px, POOL_STRIDE, ceil_mode=net.pool_shapes == "logged"))] if layer.pool else []
+    )
+    if shape.removed:
+        return [(f"{layer.name}_{name}", module) for name, module in pool]
+    conv = kind(shape.maps_in, shape.maps, layer.size or 0, layer.stride, shape.padding, groups=shape.groups)
     activation = ("act", ACTIVATIONS[net.activation]())
-    pool = [("pool", nn.MaxPool2d(net.pool_px, POOL_STRIDE))] if layer.pool else []
     norms: list[tuple[str, nn.Module]] = []
     if layer.name in net.norm_layers:
         alpha, columns = paper.item(recipe, "lrn_alpha"), paper.item(recipe, "lrn_columns")
@@ -91,7 +117,10 @@ def _conv(shape: Shape, net: Net, recipe: Recipe) -> list[tuple[str, nn.Module]]
 def _fully_connected(shape: Shape, net: Net, last: Shape) -> list[tuple[str, nn.Module]]:
     name = shape.layer.name
     modules: list[tuple[str, nn.Module]] = [("flatten", nn.Flatten())] if name == "fc6" else []
-    modules.append((name, nn.Linear(shape.maps_in, shape.maps)))
+    if shape.groups == 1:
+        modules.append((name, nn.Linear(shape.maps_in, shape.maps)))
+    else:
+        modules.append((name, ColumnLinear(shape.maps_in, shape.maps, shape.groups)))
     if shape is last:
         return modules
     modules.append((f"{name}_act", ACTIVATIONS[net.activation]()))
@@ -101,16 +130,17 @@ def _fully_connected(shape: Shape, net: Net, last: Shape) -> list[tuple[str, nn.
 
 
 @torch.no_grad()
-def _initialise(model: nn.Sequential, table: list[Shape], recipe: Recipe) -> None:
+def _initialise(model: nn.Sequential, table: list[Shape], net: Net, recipe: Recipe) -> None:
     """Section 5, with each layer's spread times sqrt(its fan-in at full size / its fan-in here).
 
     At full size the factor is 1. Without it a narrower net passes on a weaker signal and does not start to learn.
     """
     stds = paper.item(recipe, "weight_std")
-    grouped = any(shape.groups > 1 for shape in table)
-    for shape, full in zip(table, paper_shapes(grouped), strict=True):
+    for shape, full in zip(table, full_size(net), strict=True):
+        if shape.removed:
+            continue
         module = model.get_submodule(shape.layer.name)
-        assert isinstance(module, nn.Conv2d | nn.Linear)
+        assert isinstance(module, nn.Conv2d | nn.Linear | ColumnLinear)
         assert module.bias is not None
         module.weight.normal_(0, stds[shape.layer.name] * math.sqrt(full.fan_in / shape.fan_in))
-        module.bias.fill_(shape.layer.bias)
+        module.bias.fill_(net.hidden_bias * shape.layer.bias)

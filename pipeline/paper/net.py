@@ -3,13 +3,35 @@
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
-from pipeline.params import Strict, read_yaml
+from pipeline.params import Net, Strict, read_yaml
 
 POOL_STRIDE = 2  # section 3.4
-PAPER_POOL_PX = 3
+FIRST_SHARED, LAST_CONV = "conv2", "conv5"  # between these a removed layer's parameters are shared out
+HALVED = ("conv1", "conv2", "conv3", "conv4")  # in the control of section 3.2 (its footnote 2)
+SHARED = ("conv1", "fc8")  # what even separate columns have in common: the image and the answer
+LOGGED_CONV2_PADDING = 1  # of the source's control of pooling (net 147)
+
+
+PRINTED = Net(
+    architecture="alexnet",
+    crop_px=227,
+    width=1.0,
+    columns="two",
+    removed_layer=None,
+    hold_parameters=False,
+    activation="relu",
+    norm_layers=["conv1", "conv2"],
+    pool_px=3,
+    pool_shapes="equal",
+    dropout_layers=["fc6", "fc7"],
+    initialisation="paper",
+    hidden_bias=1.0,
+    input_divisor=1.0,
+)
 
 
 class Layer(Strict):
@@ -41,6 +63,8 @@ class Shape:
     side: int  # of the output maps before pooling, in pixels; 1 where fully connected
     pooled_side: int
     groups: int
+    padding: int
+    removed: bool
 
     @property
     def fan_in(self) -> int:
@@ -49,7 +73,7 @@ class Shape:
 
     @property
     def parameters(self) -> int:
-        return self.maps * self.fan_in + self.maps
+        return 0 if self.removed else self.maps * self.fan_in + self.maps
 
     @property
     def neurons(self) -> int:
@@ -66,28 +90,65 @@ def paper_net() -> PaperNet:
     return PaperNet.model_validate(read_yaml(Path(__file__).with_name("net.yaml")))
 
 
-def shapes(crop_px: int, width: float, grouped: bool, pool_px: int, classes: int) -> list[Shape]:
-    """The layer table at another crop (pixels), width (share of the kernels) and number of classes."""
-    net = paper_net()
+def shapes(net: Net, classes: int) -> list[Shape]:
+    """The layer table of `net`. A removed layer stays in it, for its pooling."""
+    if not (net.removed_layer and net.hold_parameters):
+        return _shapes(net, classes, 1.0)
+    whole = _parameters(_shapes(net.model_copy(update={"removed_layer": None}), classes, 1.0))
+    growths = [step / 64 for step in range(32, 193)]
+    return min((_shapes(net, classes, growth) for growth in growths), key=lambda table: abs(_parameters(table) - whole))
+
+
+def full_size(net: Net) -> list[Shape]:
+    """The same net with the paper's kernels, crop and classes."""
+    paper = paper_net()
+    return shapes(net.model_copy(update={"crop_px": paper.crop_px, "width": 1.0}), paper.classes)
+
+
+def paper_shapes(columns: Literal["two", "joined", "separate", "half"] = "two") -> list[Shape]:
+    return full_size(PRINTED.model_copy(update={"columns": columns}))
+
+
+def _shapes(net: Net, classes: int, growth: float) -> list[Shape]:
+    """growth: of the kernels from conv2 to conv5."""
     result = []
-    maps, side = net.input_maps, crop_px
-    for layer in net.layers:
-        last = layer is net.layers[-1]
-        kernels = classes if last else round(layer.kernels * width)
-        if layer.size is None:
-            maps_in, out, pooled = maps * side**2, 1, 1
+    paper = paper_net()
+    maps, side = paper.input_maps, net.crop_px
+    names = [layer.name for layer in paper.layers]
+    for index, layer in enumerate(paper.layers):
+        convolves, removed = layer.size is not None, layer.name == net.removed_layer
+        kernels = round(layer.kernels * net.width)
+        if net.columns == "half" and layer.name in HALVED:
+            kernels //= 2
+        if names.index(FIRST_SHARED) <= index <= names.index(LAST_CONV):
+            kernels = 2 * round(kernels * growth / 2)
+        if layer is paper.layers[-1]:
+            kernels = classes
+        padding = LOGGED_CONV2_PADDING if net.pool_shapes == "logged" and layer.name == "conv2" else layer.padding
+        maps_in = maps if convolves else maps * side**2
+        if removed:
+            kernels, out = maps, side
         else:
-            maps_in = maps
-            out = (side + 2 * layer.padding - layer.size) // layer.stride + 1
-            pooled = (out - pool_px) // POOL_STRIDE + 1 if layer.pool else out
-        result.append(Shape(layer, maps_in, kernels, out, pooled, layer.columns if grouped else 1))
+            out = (side + 2 * padding - (layer.size or 1)) // layer.stride + 1 if convolves else 1
+        pooled = _pooled(out, net) if layer.pool else out
+        result.append(Shape(layer, maps_in, kernels, out, pooled, _groups(layer, net), padding, removed))
         maps, side = kernels, pooled
     return result
 
 
-def paper_shapes(grouped: bool = True) -> list[Shape]:
-    net = paper_net()
-    return shapes(net.crop_px, 1.0, grouped, PAPER_POOL_PX, net.classes)
+def _pooled(side: int, net: Net) -> int:
+    beyond = side - net.pool_px
+    return (-(-beyond // POOL_STRIDE) if net.pool_shapes == "logged" else beyond // POOL_STRIDE) + 1
+
+
+def _groups(layer: Layer, net: Net) -> int:
+    if net.columns == "separate":
+        return 1 if layer.name in SHARED else 2
+    return layer.columns if net.columns == "two" else 1
+
+
+def _parameters(table: list[Shape]) -> int:
+    return sum(shape.parameters for shape in table)
 
 
 def full_size_table() -> list[dict[str, str | int]]:
@@ -103,5 +164,5 @@ def full_size_table() -> list[dict[str, str | int]]:
             "multiply_adds_ungrouped": one.multiply_adds,
             "figure2_neurons": two.layer.figure2_neurons,
         }
-        for two, one in zip(paper_shapes(), paper_shapes(grouped=False), strict=True)
+        for two, one in zip(paper_shapes(), paper_shapes("joined"), strict=True)
     ]

@@ -28,7 +28,7 @@ def departures(params: Params) -> list[str]:
             "source. The paper prints the eigenvalues (section 4.1), their squares, which on grey levels from 0 to "
             "255 would leave nothing of the image."
         )
-    if params.net.grouped:
+    if params.net.columns == "two":
         lines.append("Both columns run on one device, as groups of kernels; the paper gives each a GPU (section 3.2).")
     lines.append(
         f"The rate drops when the validation error has not improved for {params.train.patience_epochs} epochs; "

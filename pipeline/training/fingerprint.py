@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1]
 # What decides a run's numbers. Left out: how data was fetched and stored (the checksums of the arrays tell that),
 # the paper's claims, and what only reports or repeats (a test keeps the list complete).
 TRAINED_BY = (
-    *("paper/net.*", "paper/recipe.*", "models/*.py", "input/*.py"),
+    *("paper/net.*", "paper/small_nets.*", "paper/recipe.*", "models/*.py", "input/*.py"),
     *("training/module.py", "training/optimiser.py", "training/run.py", "training/schedule.py"),
 )
 TRAINED_ON = ("train/", "val/", "mean_image")

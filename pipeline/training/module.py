@@ -9,9 +9,9 @@ from torch.utils.data import DataLoader
 
 from pipeline.data.store import Store
 from pipeline.input.batches import Batch, one_crop, train_loader, view_loader
-from pipeline.models.alexnet import alexnet
+from pipeline.models.build import build
 from pipeline.params import Settings
-from pipeline.training.optimiser import PaperSGD, paper_sgd
+from pipeline.training.optimiser import optimiser
 
 VALIDATION_BATCH = 500
 CHECK_LOSS_STEPS = 50  # on an accelerator, where reading the loss makes the processor wait
@@ -62,12 +62,12 @@ class Tally:
 
 
 class Classifier(pl.LightningModule):
-    """AlexNet under the paper's recipe. Logs `val_loss` (nats), `val_error_top1` and `val_error_top5` (%)."""
+    """The net under its recipe. Logs `val_loss` (nats), `val_error_top1` and `val_error_top5` (%)."""
 
     def __init__(self, settings: Settings, classes: int, seed: int) -> None:
         super().__init__()
         torch.manual_seed(derived_seed(seed))
-        self.net = alexnet(settings, classes).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.net = build(settings, classes).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._settings, self._seed = settings, seed
         self.train_tally, self.val_tally = Tally(), Tally()
 
@@ -95,8 +95,8 @@ class Classifier(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         self.log_dict({f"val_{name}": value for name, value in self.val_tally.means().items()})
 
-    def configure_optimizers(self) -> PaperSGD:
-        return paper_sgd(self.net, self._settings)
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return optimiser(self.net, self._settings)
 
     def _stop_if_diverged(self, loss: Tensor) -> None:
         if torch.isfinite(loss):

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.optim.sgd import sgd
 
 from pipeline.paper import recipe as paper
+from pipeline.paper.small_nets import small_nets
 from pipeline.params import Settings
 
 
@@ -60,14 +61,28 @@ class PaperSGD(torch.optim.Optimizer):
         return buffer
 
 
-def paper_sgd(model: nn.Module, settings: Settings) -> PaperSGD:
-    """The rule for `model`, weights in the first group, biases in the second (which the source treats apart)."""
+def optimiser(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
+    """The rule for `model`, weights in the first group (the rate that is reported is theirs)."""
+    train = settings.train
+    groups = _groups(model, settings)
+    if train.optimiser == "adam":
+        return torch.optim.Adam(groups, train.lr, fused=True)
+    return PaperSGD(groups, train.lr, train.momentum, train.weight_decay)
+
+
+def _groups(model: nn.Module, settings: Settings) -> list[dict[str, Any]]:
+    """Weights of equal decay together, then the biases, which the source treats apart."""
     train, bias = settings.train, paper.item(settings.recipe, "bias_rule")
-    named = list(model.named_parameters())
-    weights = {"params": [p for name, p in named if not name.endswith("bias")]}
-    biases = {
-        "params": [p for name, p in named if name.endswith("bias")],
-        "lr": train.lr * bias.lr_factor,
-        "weight_decay": train.weight_decay if bias.decays else 0.0,
-    }
-    return PaperSGD([weights, biases], train.lr, train.momentum, train.weight_decay)
+    table = small_nets().get(settings.net.architecture)
+    factors = {layer.name: layer.decay for layer in table.layers} if table else {}
+    by_factor: dict[float, list[nn.Parameter]] = {}
+    biases = []
+    for name, parameter in model.named_parameters():
+        layer, kind = name.rsplit(".", 1)
+        if kind == "bias":
+            biases.append(parameter)
+        else:
+            by_factor.setdefault(factors.get(layer, 1.0), []).append(parameter)
+    weights = [{"params": same, "weight_decay": train.weight_decay * factor} for factor, same in by_factor.items()]
+    decay = train.weight_decay if bias.decays else 0.0
+    return [*weights, {"params": biases, "lr": train.lr * bias.lr_factor, "weight_decay": decay}]

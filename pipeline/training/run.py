@@ -31,7 +31,7 @@ from pipeline.params import Hardware, Settings
 from pipeline.training.callbacks import History, ProgressBar, SpacedCheckpoints, Stop
 from pipeline.training.fingerprint import fingerprint
 from pipeline.training.module import Classifier, Diverged, Images
-from pipeline.training.schedule import PlateauSchedule
+from pipeline.training.schedule import Goal, PlateauSchedule
 
 CHECKPOINT, HISTORY, RUN, WEIGHTS, WHERE = "last.ckpt", "history.csv", "run.json", "model.safetensors", "where.json"
 
@@ -96,7 +96,7 @@ def _fit(run: Run, callbacks: Sequence[pl.Callback]) -> None:
         "ignore", module="pytorch_lightning"
     )  # hints for loaders that read files, which ours do not
     where = {"threads": set_threads(run.hardware), "torch": torch.__version__, "numpy": np.__version__}
-    schedule, history = PlateauSchedule(run.settings), History(run.folder / HISTORY)
+    schedule, goal, history = PlateauSchedule(run.settings), Goal(run.settings), History(run.folder / HISTORY)
     trainer = pl.Trainer(
         accelerator=run.hardware.accelerator,
         devices=1,
@@ -112,6 +112,7 @@ def _fit(run: Run, callbacks: Sequence[pl.Callback]) -> None:
             Stop(),
             history,
             schedule,
+            goal,
             ProgressBar(str(run)),
             *callbacks,
             ModelCheckpoint(
@@ -132,7 +133,8 @@ def _fit(run: Run, callbacks: Sequence[pl.Callback]) -> None:
         norm = error.gradient_norm if math.isfinite(error.gradient_norm) else None  # JSON has no infinity
         failure = {"step": error.step, "lr": error.lr, "gradient_norm": norm}
         print(f"{run}: {error}; recorded as failed", flush=True)
-    _finish(run, module, history, schedule, failure, where, started_ms)
+    stopped = "diverged" if failure else "goal" if goal.reached else "plateau" if schedule.stopped else "budget"
+    _finish(run, module, history, {"stopped": stopped, "lr_drops": schedule.drops}, failure, where, started_ms)
 
 
 def _device_name(trainer: pl.Trainer) -> str:
@@ -177,7 +179,7 @@ def _finish(
     run: Run,
     module: Classifier,
     history: History,
-    schedule: PlateauSchedule,
+    ending: dict[str, Any],
     failure: dict[str, float | None] | None,
     where: dict[str, Any],
     started_ms: int,
@@ -196,8 +198,7 @@ def _finish(
             "seed": run.seed,
             "status": "failed" if failure else "finished",
             "epochs": len(history.rows),
-            "stopped": "diverged" if failure else "plateau" if schedule.stopped else "budget",
-            "lr_drops": schedule.drops,
+            **ending,
             "failure": failure,
             "parameters": sum(tensor.numel() for tensor in weights.values()),
             "settings": run.settings.model_dump(),

@@ -1,4 +1,4 @@
-"""The learning rate's schedule (section 5): divided by 10 when validation error stops improving, three times."""
+"""When the learning rate falls and when training ends."""
 
 from typing import Any
 
@@ -7,17 +7,18 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from pipeline.paper import recipe as paper
 from pipeline.params import Settings
+from pipeline.training.module import Classifier
 
 
 class PlateauSchedule(pl.Callback):
-    """Drops the rate on each of the first three plateaus of `val_error_top1`, and stops on the fourth.
+    """Divides the rate by 10 on each of the first plateaus of `val_error_top1` (three in section 5); one more ends it.
 
     It acts when an epoch's training and validation are over, before the checkpoint is written, so that a resumed
     run continues with the rate, the best error and the patience that the interrupted one had.
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._patience = settings.train.patience_epochs
+        self._patience, self._drops = settings.train.patience_epochs, settings.train.lr_drops
         self._biases_drop = paper.item(settings.recipe, "bias_rule").drops
         self._state: dict[str, Any] | None = None
         self.drops: list[int] = []  # epochs (from 1) after which the rate was lower
@@ -25,10 +26,8 @@ class PlateauSchedule(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         optimiser = trainer.optimizers[0]
-        held = [
-            0.0 if self._biases_drop or index == 0 else group["lr"]
-            for index, group in enumerate(optimiser.param_groups)
-        ]
+        *weights, biases = optimiser.param_groups
+        held = [0.0] * len(weights) + [0.0 if self._biases_drop else biases["lr"]]
         self._plateau = ReduceLROnPlateau(
             optimiser, factor=1 / paper.LR_DROP_FACTOR, patience=self._patience, threshold=0, min_lr=held, eps=0
         )
@@ -36,13 +35,15 @@ class PlateauSchedule(pl.Callback):
             self._plateau.load_state_dict(self._state)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._drops == 0:
+            return
         group = trainer.optimizers[0].param_groups[0]
         lr = group["lr"]
         self._plateau.step(trainer.callback_metrics["val_error_top1"])
         self._state = self._plateau.state_dict()
         if group["lr"] == lr:
             return
-        if len(self.drops) == paper.LR_DROPS:
+        if len(self.drops) == self._drops:
             self.stopped = trainer.should_stop = True
         else:
             self.drops.append(trainer.current_epoch + 1)
@@ -52,3 +53,22 @@ class PlateauSchedule(pl.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._state, self.drops, self.stopped = state_dict["plateau"], state_dict["drops"], state_dict["stopped"]
+
+
+class Goal(pl.Callback):
+    """Ends training after the first epoch whose training error is no more than a given one (Figure 1)."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._error = settings.train.stop_at_train_error
+        self.reached = False
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, Classifier)
+        if self._error is not None and pl_module.train_tally.means()["error_top1"] <= self._error:
+            self.reached = trainer.should_stop = True
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"reached": self.reached}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.reached = state_dict["reached"]
