@@ -1,8 +1,21 @@
+import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from pipeline.statistics.verdicts import CLAIM_WORDS, QUESTION_WORDS, Evidence, judge, judge_exact, judge_question
+from pipeline.statistics.crossed import crossed_effect
+from pipeline.statistics.effects import Censored
+from pipeline.statistics.verdicts import (
+    ARTICLE_WORDS,
+    CLAIM_WORDS,
+    QUESTION_WORDS,
+    Evidence,
+    Verdict,
+    judge,
+    judge_exact,
+    judge_question,
+)
 
 OWN = Evidence(
     kind="effect",
@@ -146,3 +159,102 @@ def test_the_words_are_those_agreed() -> None:
         "cannot be run",
     )
     assert QUESTION_WORDS == ("differs", "no difference seen")
+    assert ARTICLE_WORDS == ("right", "imprecise", "wrong", "outdated")
+
+
+@pytest.mark.parametrize("word", [*CLAIM_WORDS, *QUESTION_WORDS, *ARTICLE_WORDS])
+def test_a_verdict_is_one_of_the_words(word: str) -> None:
+    assert Verdict(word).word == word
+
+
+def test_no_other_word_is_a_verdict() -> None:
+    with pytest.raises(ValueError, match="'refuted' is no verdict: accepted is one of"):
+        Verdict("refuted")
+
+
+def made_up(effect: float, seed_sd: float, *, own: bool, paper: float | None = 1.0) -> Evidence:
+    """Five pairs of nets on 4,000 images, 10 % of which the nets of a pair see differently."""
+    rng = np.random.default_rng(8)
+    spread = rng.permutation([-1.2, -0.5, 0.0, 0.5, 1.2]) * seed_sd
+    images = 4000
+    differences = np.zeros((5, images))
+    for row, gain in zip(differences, (effect + spread) / 100 * images, strict=True):
+        differ = rng.permutation(images)[: images // 10]
+        control_errs = round((len(differ) + gain) / 2)
+        row[differ[:control_errs]], row[differ[control_errs:]] = 100, -100
+    found = crossed_effect([differences])
+    assert found.interval.mean == pytest.approx(effect, abs=0.05)
+    return Evidence(
+        kind="effect",
+        on_paper_data=own,
+        unit="points",
+        paper=paper,
+        mean=effect,
+        low=found.interval.low,
+        high=found.interval.high,
+        sd=found.sd,
+        p=found.p,
+        p_adjusted=found.p,
+        pairs=found.interval.n,
+        image_variance=found.image_variance,
+    )
+
+
+@pytest.mark.parametrize(
+    ("effect", "seed_sd", "own", "word"),
+    [
+        (1.2, 0.3, True, "reproduced"),
+        (3.0, 0.3, True, "reproduced in direction, not in size"),
+        (-1.0, 0.3, True, "contradicted"),
+        (0.1, 0.3, True, "contradicted"),  # none is not excluded, one point is
+        (0.5, 2.0, True, "inconclusive"),
+        (3.0, 0.3, False, "same direction"),
+        (-1.0, 0.3, False, "opposite direction"),
+        (0.1, 0.3, False, "inconclusive"),
+    ],
+)
+def test_made_up_nets_earn_the_word_that_their_effect_deserves(
+    effect: float, seed_sd: float, own: bool, word: str
+) -> None:
+    assert judge(made_up(effect, seed_sd, own=own)).word == word
+
+
+@pytest.mark.parametrize(("effect", "word"), [(1.5, "differs"), (-1.5, "differs"), (0.1, "no difference seen")])
+def test_made_up_nets_answer_a_question_of_ours(effect: float, word: str) -> None:
+    assert judge_question(made_up(effect, 0.3, own=False, paper=None)).word == word
+
+
+def test_inconclusive_asks_for_more_images_where_no_number_of_seeds_would_do() -> None:
+    # half the paper's effect is 0.2 points; the images alone give a half-width of 1.96 times 0.3
+    evidence = replace(PROXY, **UNSURE, image_variance=0.3**2)  # type: ignore[arg-type]
+    assert judge(evidence).reason == (
+        "no number of seeds would settle it with fewer than 8.6 times as many test images"  # (1.96 · 0.3 / 0.2)²
+    )
+
+
+SPEED = replace(OWN, unit="ratio", paper=6.0, mean=8.0, low=5.0, high=math.inf, censored=Censored(control=2))
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({}, "reproduced"),
+        ({"low": 6.5}, "reproduced in direction, not in size"),
+        ({"low": 0.7, "p": 0.3, "p_adjusted": 0.3}, "inconclusive"),
+        ({"on_paper_data": False}, "same direction"),
+        ({"mean": 0.5, "low": 0.0, "high": 0.8, "censored": Censored(treatment=2)}, "contradicted"),
+        ({"low": 0.0, "p": 1.0, "p_adjusted": 1.0, "censored": Censored(1, 1)}, "inconclusive"),
+    ],
+)
+def test_an_interval_with_an_open_end_earns_its_word(changes: dict[str, object], word: str) -> None:
+    assert judge(replace(SPEED, **changes)).word == word  # type: ignore[arg-type]
+
+
+def test_the_reason_counts_the_runs_that_did_not_get_there() -> None:
+    assert judge(SPEED).reason == "the control did not get there in 2 of 5 pairs, so the ratio is at least this"
+    late = replace(SPEED, low=0.0, p=1.0, p_adjusted=1.0, censored=Censored(treatment=1, control=2, both=1))
+    assert judge(late).reason == (
+        "how many seeds would settle it cannot be told from runs that end too early; "
+        "the control did not get there in 2 of 6 pairs, the treatment did not get there in 1 of 6 pairs, "
+        "neither got there in 1 of 6 pairs, so the ratio is bounded on neither side"
+    )

@@ -1,4 +1,4 @@
-"""What an ingredient gains: paired over seeds, with a 95 % t interval, and adjusted for the number of tests."""
+"""What an ingredient gains, where each seed gives one number: paired over seeds, adjusted for the number of tests."""
 
 import math
 from collections.abc import Sequence
@@ -6,15 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-LEVEL = 0.95
+from pipeline.statistics.margins import LEVEL as LEVEL
+from pipeline.statistics.margins import half_width, p_value
 
 
 @dataclass(frozen=True)
 class Interval:
-    """Mean over seeds and its 95 % t interval. No mean without a value, no interval with fewer than two."""
+    """Mean over seeds and its 95 % interval. No mean without a value, no interval with fewer than two."""
 
     n: int
     mean: float | None = None
@@ -28,6 +28,18 @@ class Interval:
 
 
 @dataclass(frozen=True)
+class Censored:
+    """Pairs of which a side never got to what is counted within the epochs it was trained."""
+
+    treatment: int = 0
+    control: int = 0
+    both: int = 0  # these say nothing and are not among the interval's n
+
+
+ALL_ARRIVED = Censored()
+
+
+@dataclass(frozen=True)
 class Effect:
     """`interval` is in the unit asked for (points or ratio), `sd` in that of the differences (points or logarithms)."""
 
@@ -35,18 +47,26 @@ class Effect:
     sd: float | None
     p: float | None  # two-sided, against no effect
     left_out: int  # pairs with a failed or missing side
+    image_variance: float = 0.0  # of the mean, from the choice of test images: the part that seeds do not shrink
+    censored: Censored = ALL_ARRIVED
 
 
 def mean_interval(values: pd.Series) -> Interval:
-    known = values.dropna().to_numpy(float)
-    if known.size == 0:
+    """Student's t interval of one number for each seed; NaN: no result."""
+    return interval_over_seeds(values.dropna().to_numpy(float))
+
+
+def interval_over_seeds(values: np.ndarray, image_variance: float = 0.0) -> Interval:
+    """`values` (seeds,): one mean for each seed. `image_variance`: of their mean, from the choice of images."""
+    n = values.size
+    if n == 0:
         return Interval(0)
-    mean = float(known.mean())
-    if known.size == 1:
+    mean = float(values.mean())
+    if n == 1:
         return Interval(1, mean)
-    sd = _spread(known)
-    half = float(stats.t.ppf((1 + LEVEL) / 2, known.size - 1)) * sd / math.sqrt(known.size)
-    return Interval(known.size, mean, mean - half, mean + half, sd)
+    sd = _spread(values)
+    half = half_width(n, sd, image_variance)
+    return Interval(n, mean, mean - half, mean + half, sd)
 
 
 def paired_effect(treatment: pd.Series, control: pd.Series, *, ratio: bool = False, limit: float = 0.0) -> Effect:
@@ -58,15 +78,29 @@ def paired_effect(treatment: pd.Series, control: pd.Series, *, ratio: bool = Fal
     pairs = pd.DataFrame({"treatment": treatment, "control": control})
     complete = pairs.dropna()
     logarithm = np.log if ratio else (lambda values: values)
-    differences = logarithm(complete["control"]) - logarithm(complete["treatment"])
-    interval = mean_interval(differences)
-    no_effect = math.copysign(limit, interval.mean or 0.0)
+    interval = mean_interval(logarithm(complete["control"]) - logarithm(complete["treatment"]))
     return Effect(
-        interval=_exponential(interval) if ratio else interval,
+        interval=exponential(interval) if ratio else interval,
         sd=interval.sd,
-        p=_p_value(interval, no_effect),
+        p=p_of(interval, limit),
         left_out=len(pairs) - len(complete),
     )
+
+
+def p_of(interval: Interval, limit: float = 0.0, image_variance: float = 0.0) -> float | None:
+    """Of a mean as large as the limit, on the side of the one found."""
+    if interval.mean is None or interval.sd is None:
+        return None
+    distance = interval.mean - math.copysign(limit, interval.mean)
+    return p_value(distance, interval.n, interval.sd, image_variance)
+
+
+def exponential(interval: Interval) -> Interval:
+    """From logarithms back to ratios."""
+    mean, low, high = (
+        None if value is None else math.exp(value) for value in (interval.mean, interval.low, interval.high)
+    )
+    return Interval(interval.n, mean, low, high)
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
@@ -78,39 +112,8 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return [None if p is None else float(next(adjusted)) for p in p_values]
 
 
-def pairs_needed(sd: float, half_width: float) -> int:
-    """The smallest number of pairs whose interval, at this spread, has a smaller half-width."""
-
-    def suffices(n: int) -> bool:
-        return bool(stats.t.ppf((1 + LEVEL) / 2, n - 1) * sd / math.sqrt(n) < half_width)
-
-    low, high = 1, 2
-    while not suffices(high):
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if suffices(middle) else (middle, high)
-    return high
-
-
 def _spread(values: np.ndarray) -> float:
     """Standard deviation; exactly zero where the values differ by rounding only."""
     if np.ptp(values) <= 1e-9 * max(1.0, float(np.abs(values).max())):
         return 0.0
     return float(values.std(ddof=1))
-
-
-def _p_value(interval: Interval, no_effect: float) -> float | None:
-    if interval.mean is None or interval.sd is None:
-        return None
-    distance = interval.mean - no_effect
-    if interval.sd == 0:
-        return 1.0 if abs(distance) < 1e-9 else 0.0
-    return float(2 * stats.t.sf(abs(distance) / (interval.sd / math.sqrt(interval.n)), interval.n - 1))
-
-
-def _exponential(interval: Interval) -> Interval:
-    mean, low, high = (
-        None if value is None else math.exp(value) for value in (interval.mean, interval.low, interval.high)
-    )
-    return Interval(interval.n, mean, low, high)

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.paper.claims import Agreement
-from pipeline.statistics.effects import pairs_needed
+from pipeline.statistics.effects import ALL_ARRIVED, Censored
+from pipeline.statistics.power import images_factor, pairs_needed
 
 CLAIM_WORDS = (
     "reproduced",
@@ -18,6 +19,8 @@ CLAIM_WORDS = (
     "cannot be run",
 )
 QUESTION_WORDS = ("differs", "no difference seen")
+ARTICLE_WORDS = ("right", "imprecise", "wrong", "outdated")
+NO_WORD = ""  # shown, and not judged
 
 ALPHA = 0.05  # of the Holm-adjusted p
 DEFAULT_SIZE = 1.0  # points; the size to look for where the paper gives none
@@ -29,6 +32,12 @@ class Verdict:
     word: str
     reason: str = ""
 
+    def __post_init__(self) -> None:
+        if self.word not in (*CLAIM_WORDS, *QUESTION_WORDS, *ARTICLE_WORDS, NO_WORD):
+            raise ValueError(
+                f"{self.word!r} is no verdict: accepted is one of {CLAIM_WORDS + QUESTION_WORDS + ARTICLE_WORDS}"
+            )
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -39,12 +48,14 @@ class Evidence:
     unit: Literal["points", "ratio", "percent"]
     paper: float | None
     mean: float
-    low: float | None  # None: one pair, no interval
+    low: float | None  # None: one pair, no interval. A ratio's is 0, or `high` infinite, where runs were censored
     high: float | None
     sd: float | None  # of the differences; of their logarithms where the unit is ratio
     p: float | None
     p_adjusted: float | None
     pairs: int
+    image_variance: float = 0.0  # of the mean, from the choice of test images
+    censored: Censored = ALL_ARRIVED
 
     @property
     def excludes_no_effect(self) -> bool:
@@ -58,15 +69,7 @@ class Evidence:
 
 def judge(evidence: Evidence) -> Verdict:
     """The verdict on a claim of the paper."""
-    if evidence.low is None or evidence.high is None:
-        return Verdict("inconclusive", f"{_seeds(evidence.pairs)}: no interval")
-    if evidence.kind == "absolute":
-        return Verdict("reproduced" if _includes_paper(evidence) else "contradicted")
-    if evidence.on_paper_data:
-        return _on_paper_data(evidence)
-    if not evidence.excludes_no_effect:
-        return _inconclusive(evidence)
-    return Verdict("same direction" if _on_paper_side(evidence) else "opposite direction")
+    return _with_bounds(_judge(evidence), evidence)
 
 
 def judge_question(evidence: Evidence) -> Verdict:
@@ -74,8 +77,8 @@ def judge_question(evidence: Evidence) -> Verdict:
     if evidence.low is None:
         return Verdict("no difference seen", f"{_seeds(evidence.pairs)}: no interval")
     if evidence.excludes_no_effect:
-        return Verdict("differs")
-    return Verdict("no difference seen", _inconclusive(evidence).reason)
+        return _with_bounds(Verdict("differs"), evidence)
+    return _with_bounds(Verdict("no difference seen", _inconclusive(evidence).reason), evidence)
 
 
 def judge_exact(measured: float, paper: float, agreement: Agreement) -> Verdict:
@@ -92,6 +95,18 @@ def judge_exact(measured: float, paper: float, agreement: Agreement) -> Verdict:
     else:
         agrees, reason = measured == paper, ""
     return Verdict("reproduced" if agrees else "contradicted", reason)
+
+
+def _judge(evidence: Evidence) -> Verdict:
+    if evidence.low is None or evidence.high is None:
+        return Verdict("inconclusive", f"{_seeds(evidence.pairs)}: no interval")
+    if evidence.kind == "absolute":
+        return Verdict("reproduced" if _includes_paper(evidence) else "contradicted")
+    if evidence.on_paper_data:
+        return _on_paper_data(evidence)
+    if not evidence.excludes_no_effect:
+        return _inconclusive(evidence)
+    return Verdict("same direction" if _on_paper_side(evidence) else "opposite direction")
 
 
 def _on_paper_data(evidence: Evidence) -> Verdict:
@@ -113,14 +128,39 @@ def _on_paper_data(evidence: Evidence) -> Verdict:
 def _inconclusive(evidence: Evidence) -> Verdict:
     assert evidence.sd is not None
     nothing = "the paper's bound" if evidence.kind == "limit" else "no effect"
-    needed = pairs_needed(evidence.sd, _size(evidence) / 2)
-    if needed <= evidence.pairs:
+    size = _size(evidence) / 2
+    needed = pairs_needed(evidence.sd, size, evidence.image_variance)
+    if evidence.censored.control or evidence.censored.treatment:
+        reason = "how many seeds would settle it cannot be told from runs that end too early"
+    elif needed is None:
+        factor = images_factor(size, evidence.image_variance)
+        reason = f"no number of seeds would settle it with fewer than {factor:.1f} times as many test images"
+    elif needed <= evidence.pairs:
         reason = f"the half-width is below half the size looked for, and {nothing} is not excluded"
     else:
         reason = f"{needed:,} seeds would settle it"
     if evidence.marked:
         reason += f"; † the interval excludes {nothing}, the Holm-adjusted p ({evidence.p_adjusted:.2f}) does not"
     return Verdict("inconclusive", reason)
+
+
+def _with_bounds(verdict: Verdict, evidence: Evidence) -> Verdict:
+    """The verdict with what the runs that ended too early leave open."""
+    late, of = evidence.censored, f"of {evidence.pairs + evidence.censored.both} pairs"
+    told = [
+        f"{who} in {count} {of}"
+        for who, count in (
+            ("the control did not get there", late.control),
+            ("the treatment did not get there", late.treatment),
+            ("neither got there", late.both),
+        )
+        if count
+    ]
+    if late.control and late.treatment:
+        told.append("so the ratio is bounded on neither side")
+    elif late.control or late.treatment:
+        told.append(f"so the ratio is at {'least' if late.control else 'most'} this")
+    return Verdict(verdict.word, "; ".join(filter(None, [verdict.reason, ", ".join(told)])))
 
 
 def _size(evidence: Evidence) -> float:
@@ -132,7 +172,9 @@ def _size(evidence: Evidence) -> float:
 
 def _scaled(evidence: Evidence, value: float) -> float:
     """Distance from no effect, on the scale of the differences."""
-    return math.log(value) if evidence.unit == "ratio" else value
+    if evidence.unit != "ratio":
+        return value
+    return math.log(value) if value > 0 else -math.inf
 
 
 def _on_paper_side(evidence: Evidence) -> bool:
