@@ -1,0 +1,151 @@
+import re
+
+import pytest
+
+from pipeline.paper.article import WORDS, Statement, article
+from pipeline.paper.article_checks import CHECKS, conv1_maps, crop_factor, margin_2012, parameters, pooled_maps
+from pipeline.paper.claims import registry
+from pipeline.report import background
+from tests.fact_sheet import numbers, rows
+
+# The fact sheet's words; its other verdicts are among the four already
+MAPPED = {
+    "overstated": "imprecise",
+    "inconsistent": "wrong",
+    "right per paper": "right",
+    "wrong (reversed)": "wrong",
+    "wrong subject": "wrong",
+    "wrong word": "wrong",
+}
+
+# Statements by row of the fact sheet's section 5, in its order
+ROWS = (
+    ("authors", "first_cnn_to_win"),
+    ("margin_2012", "one_model"),
+    ("depth_required",),
+    ("pooling_discretises",),
+    ("years",),
+    ("first_on_gpu",),
+    ("layer_counts", "two_fully_connected"),
+    ("fixed_input",),
+    ("input_227",),
+    ("parameters", "batch_128", "sgd_momentum", "ensembling"),
+    ("augmentation", "colour_normalisation"),
+    ("two_gpus",),
+    ("overlap_gain", "overlap_same_maps"),
+    ("saturating",),
+    ("alexnet_on_cifar",),
+    ("memorise",),
+    ("crops_227",),
+    ("dropout_half", "dropout_other_net"),
+    ("errors_2010", "rival_top1_2010", "rival_top5_2010"),
+    ("off_centre", "sensible_top5"),
+    ("errors_2012",),
+    ("dnnresearch",),
+    ("krizhevsky_dessa",),
+    ("sutskever_director", "sutskever_still_there"),
+)
+
+REFERENCES = r"P§[\d.]+(, [\d.]+)*|P T\d|\(sec\. \d\)|Table \d|ILSVRC-13"
+STATEMENTS = {statement.id: statement for statement in article().statements}
+
+
+def text_of(statement: Statement) -> str:
+    computed = statement.finding.text if statement.finding else ""
+    return " ".join((statement.says, statement.because, statement.source, computed))
+
+
+def test_every_statement_has_an_id_of_its_own() -> None:
+    assert len(STATEMENTS) == len(article().statements)
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_the_claims_beside_a_statement_are_registered(name: str) -> None:
+    assert set(STATEMENTS[name].claims) <= {claim.id for claim in registry().claims}
+
+
+@pytest.mark.parametrize("name", [name for name, statement in STATEMENTS.items() if statement.check])
+def test_a_statement_is_right_exactly_where_its_check_holds(name: str) -> None:
+    finding = STATEMENTS[name].finding
+    assert finding is not None
+    assert finding.holds == (STATEMENTS[name].verdict == "right"), finding
+
+
+def test_every_check_is_that_of_a_statement() -> None:
+    assert {statement.check for statement in STATEMENTS.values() if statement.check} == set(CHECKS)
+
+
+def test_an_unknown_check_is_refused() -> None:
+    values = {"id": "x", "says": "x", "verdict": "right", "because": "x", "source": "x", "check": "guess"}
+    with pytest.raises(ValueError, match="accepted is one of margin_2012"):
+        Statement.model_validate(values)
+
+
+def test_a_statement_without_a_source_is_refused() -> None:
+    with pytest.raises(ValueError, match="source"):
+        Statement.model_validate({"id": "x", "says": "x", "verdict": "right", "because": "x", "source": ""})
+
+
+def test_padding_explains_neither_224_nor_227_px() -> None:
+    text = conv1_maps(227).text
+    assert "55 from 224 px rounded up" in text
+    assert "54 from 224 px, 55 from 227 px" in text
+    assert text.endswith("padding 0")
+
+
+def test_2048_belongs_to_crops_of_224_px_and_227_would_give_1800() -> None:
+    assert {2048, 2178, 1800} <= set(numbers(crop_factor(227, 2048).text))
+    assert crop_factor(224, 2048).holds
+
+
+def test_60_million_is_60965224_cut_off() -> None:
+    assert "60,965,224" in parameters(60e6).text
+    assert not parameters(61e6).holds
+
+
+def test_the_winner_was_10_9_points_ahead() -> None:
+    assert margin_2012(10.9).holds
+    assert "42 %" in margin_2012(10.9).text
+
+
+def test_only_the_logged_control_of_pooling_has_larger_maps() -> None:
+    assert pooled_maps().text == "3 px: 27, 13, 6; 2 px: 27, 13, 6; the source's own control: 28, 13, 7"
+
+
+def test_the_table_has_each_statement_and_what_was_measured_here() -> None:
+    table = background.article_table({"size_params": "reproduced"})
+    assert len(table.splitlines()) == len(STATEMENTS) + 2
+    assert "`size_params`: reproduced" in table
+    assert "`overlap_pool`" in table
+
+
+def test_the_words_are_counted() -> None:
+    assert sum(background.article_counts().values()) == len(STATEMENTS)
+    assert [part.split()[1] for part in background.article_words().split(", ")] == list(WORDS)
+
+
+def test_every_row_of_the_fact_sheet_is_covered_in_its_order() -> None:
+    assert len(rows(5)) == len(ROWS)
+    assert [name for names in ROWS for name in names] == list(STATEMENTS)
+
+
+def test_the_words_are_those_of_the_fact_sheet() -> None:
+    for names, (says, verdict, _) in zip(ROWS, rows(5), strict=True):
+        word = MAPPED.get(verdict, verdict)
+        earned = {STATEMENTS[name].verdict for name in names}
+        assert word in earned, says
+        assert word != "right" or earned == {"right"}, says
+
+
+def test_figures_are_those_of_the_fact_sheet() -> None:
+    for names, (says, _, correction) in zip(ROWS, rows(5), strict=True):
+        given = set(numbers(" ".join(text_of(STATEMENTS[name]) for name in names)))
+        expected = numbers(re.sub(REFERENCES, "", f"{says} {correction}"))
+        for number in expected:
+            is_listed = number in given or any(round(value, -5) == number for value in given)
+            assert is_listed or (number < 10 and number.is_integer()), (says, number)
+
+
+def test_what_the_fact_sheet_has_from_memory_is_marked() -> None:
+    for names, (says, _, correction) in zip(ROWS, rows(5), strict=True):
+        assert any(STATEMENTS[name].unverified for name in names) == ("*mem*" in correction), says
