@@ -110,6 +110,7 @@ class Hardware(Strict):
 
 
 class Tune(Strict):
+    studies: list[Name]  # variants; where one trains to a goal, its rate is tuned to get there soonest
     trials: int = Field(ge=0)  # 0: the paper's values are taken over untried
     epochs: int = Field(ge=1)
     seed: int = Field(ge=0)
@@ -130,6 +131,7 @@ class Tune(Strict):
 
 class Evaluate(Strict):
     ten_crop: list[str]  # variants whose test error is also measured on ten crops
+    analyses: list[str]  # variants of whose nets section 6.1's statements, and those about many nets, are measured
     batch_images: int = Field(ge=1)
 
 
@@ -177,9 +179,15 @@ class Params(Strict):
             raise ValueError(f"seeds = {self.seeds}: accepted is each seed once")
         if "baseline" not in self.variants or self.variants["baseline"].set:
             raise ValueError("variants.baseline: accepted is a baseline that sets nothing")
-        for name in self.evaluate.ten_crop:
-            if name not in self.variants:
-                raise ValueError(f"evaluate.ten_crop = {name!r}: accepted is one of {', '.join(self.variants)}")
+        lists = {
+            "evaluate.ten_crop": self.evaluate.ten_crop,
+            "evaluate.analyses": self.evaluate.analyses,
+            "tune.studies": self.tune.studies,
+        }
+        for key, names in lists.items():
+            for name in names:
+                if name not in self.variants:
+                    raise ValueError(f"{key} = {name!r}: accepted is one of {', '.join(self.variants)}")
         for name in self.variants:
             if problems := _problems(lambda name=name: self.settings(name), f"variants.{name}.set."):
                 raise ValueError("\n".join(problems))
@@ -192,6 +200,11 @@ class Params(Strict):
             for block, values in change.items():
                 blocks[block] = {**blocks.get(block, {}), **values}
         return Settings.model_validate(blocks)
+
+    def used_studies(self) -> list[str]:
+        """The studies whose recipe a variant takes over."""
+        names = {Path(variant.recipe_from).parent.name for variant in self.variants.values()}
+        return [study for study in self.tune.studies if study in names]
 
     def require_variant(self, name: str) -> Variant:
         if name not in self.variants:

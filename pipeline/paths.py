@@ -35,8 +35,8 @@ def data(dataset: str) -> Path:
     return Path("data", dataset)
 
 
-def tune(scale: str) -> Path:
-    return Path("runs", scale, "tune")
+def tune(scale: str, study: str) -> Path:
+    return Path("runs", scale, "tune", study)
 
 
 def train(scale: str, variant: str) -> Path:

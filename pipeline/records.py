@@ -58,7 +58,7 @@ def read(runs: Path) -> tuple[list[Record], list[str]]:
             same = by_fingerprint.setdefault(record.fingerprint, record)
             scales = {record.tags["scale"], *same.tags["scale"].split(", ")}
             same.tags["scale"] = ", ".join(sorted(scales))  # of all that share this run
-    for path in sorted(runs.glob("*/tune/trials.csv")):
+    for path in sorted(runs.glob("*/tune/*/trials.csv")):
         for record in _attempt(_trial_records, path, problems) or []:
             by_fingerprint.setdefault(record.fingerprint, record)
     return list(by_fingerprint.values()), problems
@@ -132,25 +132,26 @@ def _run_record(path: Path, measured: dict[str, Any]) -> Record:
 def _trial_records(path: Path) -> list[Record]:
     """The study, and every trial as its child."""
     trials = pd.read_csv(path, keep_default_na=False)
-    scale = path.parts[-3]
+    scale, variant = path.parts[-4], path.parts[-2]
     if trials.empty:
         return []
     done = trials[trials["state"] != "FAIL"].drop_duplicates("fingerprint", keep="last")
     study = str(trials["study"].iloc[0])
     start, end = int(trials["start_ms"].min()), int(trials["end_ms"].max())
-    tags = {"scale": scale, "variant": "tune", "section": "5"}
-    records = [Record(study, f"tune {scale}", "FINISHED", start, end, {}, [], tags)]
+    measure = "val_error_top1" if trials["objective"].iloc[0] == "val_error_top1" else "train_error_top1"
+    tags = {"scale": scale, "variant": f"tune {variant}", "section": "5"}
+    records = [Record(study, f"tune {scale} {variant}", "FINISHED", start, end, {}, [], tags)]
     for trial in done.to_dict("records"):
         curve = [float(value) for value in str(trial["curve"]).split()]
         records.append(
             Record(
                 fingerprint=str(trial["fingerprint"]),
-                name=f"trial {trial['number']}",
+                name=f"{variant} trial {trial['number']}",
                 status="FINISHED" if trial["state"] == "COMPLETE" else "KILLED",
                 start_ms=int(trial["start_ms"]),
                 end_ms=int(trial["end_ms"]),
-                params={"train.lr": trial["lr"], "train.weight_decay": trial["weight_decay"]},
-                points=[Point("val_error_top1", value, int(trial["end_ms"]), k + 1) for k, value in enumerate(curve)],
+                params={f"train.{name}": trial[name] for name in ("lr", "weight_decay") if trial[name] != ""},
+                points=[Point(measure, value, int(trial["end_ms"]), k + 1) for k, value in enumerate(curve)],
                 tags={**tags, "state": str(trial["state"])},
                 parent=study,
             )

@@ -19,7 +19,7 @@ from pipeline.errors import UserError
 from pipeline.files import write_json
 
 BACKGROUND_S, FOREGROUND_S = 60, 300  # the most that a sending takes, waiting for another one included
-SENT = ("runs/*/*/train/*/*", "runs/*/*/evaluation/*", "runs/*/tune/*", "reports/*/figures/*")
+SENT = ("runs/*/*/train/*/*", "runs/*/*/evaluation/*", "runs/*/tune/*/*", "reports/*/figures/*")
 
 
 def start() -> None:

@@ -1,4 +1,7 @@
-"""Optuna tunes learning rate and weight decay on validation data, one trial at a time.
+"""Optuna tunes a variant without a look at test images, one trial at a time.
+
+Two objectives: a variant that trains to the end gets the learning rate and weight decay of least validation error;
+one that stops at a training error (Figure 1) gets the learning rate that reaches it in the fewest epochs.
 
 A study that was interrupted ends as an undisturbed one would: each trial's sampler is seeded by the number of trials
 finished before it, and the trial that was under way is failed and its values tried again under the same seed.
@@ -8,6 +11,8 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import optuna
@@ -29,63 +34,120 @@ from pipeline.training.fingerprint import fingerprint
 from pipeline.training.module import derived_seed
 from pipeline.training.run import Run, train
 
-TUNED = ("lr", "weight_decay")
 COLUMNS = [
-    *("number", "state", *TUNED, "val_error_top1", "epochs", "seconds", "curve"),
+    *("number", "state", "lr", "weight_decay", "objective", "value", "epochs", "seconds", "curve"),
     *("start_ms", "end_ms", "fingerprint", "study"),
 ]
 
 
-class Pruning(pl.Callback):
-    """Reports each epoch's validation error to the trial and stops it where it does worse than most."""
+@dataclass(frozen=True)
+class Objective:
+    """What a finished run is worth; less is better."""
 
-    def __init__(self, trial: Trial) -> None:
-        self._trial, self._reported = trial, 0
+    name: str
+    monitor: str  # column of history.csv that is reported to a trial after each epoch
+    tuned: tuple[str, ...]  # settings under `train`
+
+    def value(self, history: pd.DataFrame, facts: Mapping[str, Any]) -> float:
+        """The last error, %, of which a run that diverged has 100. On the way to a goal: the epochs it took, or, where
+        it was not reached, all epochs there are, and a fraction by the error."""
+        error = float(history[self.monitor].iloc[-1]) if facts["status"] == "finished" else 100.0
+        if self is LEAST_ERROR:
+            return error
+        epochs = int(facts["settings"]["train"]["epochs"])
+        return float(len(history)) if facts["stopped"] == "goal" else epochs + error / 100
+
+    def hopeless(self, best: float, epoch: int) -> bool:
+        """Whether a trial that has come to this epoch cannot beat the best one any more."""
+        return self is SOONEST_GOAL and epoch >= best
+
+
+LEAST_ERROR = Objective("val_error_top1", "val_error_top1", ("lr", "weight_decay"))
+SOONEST_GOAL = Objective("epochs_to_goal", "train_error_top1", ("lr",))
+
+
+class Pruning(pl.Callback):
+    """Reports each epoch's error to the trial and stops it where it does worse than most, or cannot win any more."""
+
+    def __init__(self, trial: Trial, objective: Objective) -> None:
+        self._trial, self._objective, self._reported = trial, objective, 0
+        self._best = float("inf")
+        with suppress(ValueError):  # no trial is complete yet
+            self._best = trial.study.best_value
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         (history,) = (callback for callback in trainer.callbacks if isinstance(callback, History))  # type: ignore[attr-defined]
         for row in history.rows[self._reported :]:  # the first time all, since a resumed trial has a new number
-            self._trial.report(row["val_error_top1"], int(row["epoch"]))
+            self._trial.report(row[self._objective.monitor], int(row["epoch"]))
         self._reported = len(history.rows)
-        if self._trial.should_prune():
+        if trainer.should_stop:
+            return
+        if self._trial.should_prune() or self._objective.hopeless(self._best, self._reported):
             raise optuna.TrialPruned
 
 
-def tune(params: Params) -> None:
-    """Write `best.yaml` (what the tuned variant takes over) and `trials.csv` (every trial with its state)."""
-    out = paths.tune(params.scale)
+@dataclass(frozen=True)
+class Study:
+    """What is tuned: one variant of a configuration."""
+
+    params: Params
+    variant: str
+
+    @property
+    def base(self) -> Settings:
+        return self.params.settings(self.variant, {"train": {"epochs": self.params.tune.epochs}})
+
+    @property
+    def objective(self) -> Objective:
+        return LEAST_ERROR if self.base.train.stop_at_train_error is None else SOONEST_GOAL
+
+    @property
+    def paper_values(self) -> dict[str, float]:
+        return {name: getattr(self.base.train, name) for name in self.objective.tuned}
+
+    def settings(self, values: Mapping[str, float]) -> Settings:
+        return self.params.settings(self.variant, {"train": {"epochs": self.params.tune.epochs, **values}})
+
+
+def tune(params: Params, variant: str) -> None:
+    """Write `best.yaml` (what variants take over) and `trials.csv` (every trial with its state)."""
+    params.require_variant(variant)
+    if variant not in params.tune.studies:
+        raise UserError(f"tune.studies = {params.tune.studies}: accepted is a list that names {variant!r}")
+    subject = Study(params, variant)
+    out = paths.tune(params.scale, variant)
     out.mkdir(parents=True, exist_ok=True)  # before the work: it may not be writable
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    best, trials = {name: getattr(params.train, name) for name in TUNED}, pd.DataFrame(columns=COLUMNS)
+    best, trials = subject.paper_values, pd.DataFrame(columns=COLUMNS)
     if params.tune.trials:
         try:
-            study = _finished_study(params)
+            study = _finished_study(subject)
         except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
             reason = str(error.__cause__ or error).split("\n", 1)[0]
             raise UserError(
                 f"{_storage(params)}: the tuning study cannot be kept there ({reason}); mend that, or name another "
                 "tune.storage; finished trials are kept"
             ) from error
-        best = {name: study.best_params[name] for name in TUNED}
-        trials = _table(study)
+        best = {name: study.best_params[name] for name in subject.objective.tuned}
+        trials = _table(study, subject.objective)
     write_text(out / "trials.csv", trials.to_csv(index=False))
     with replacing(out / "best.yaml") as temporary:
         YAML().dump({"train": best}, temporary)
     write_sums(out, "trials.csv", "best.yaml")
 
 
-def _finished_study(params: Params) -> optuna.Study:
-    store = Store.open(paths.data(params.data.dataset))
-    settings = _trial_settings(params, {})
-    identity = [fingerprint(settings, params.tune.seed, store), params.tune.model_dump(exclude={"trials", "storage"})]
+def _finished_study(subject: Study) -> optuna.Study:
+    tune, store = subject.params.tune, Store.open(paths.data(subject.params.data.dataset))
+    how = tune.model_dump(exclude={"trials", "storage", "studies"})
+    identity = [fingerprint(subject.base, tune.seed, store), how]
     name = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
-    with locked(paths.state() / f"tune-{name}.lock", f"{params.scale} tune"):
-        study = _study(params, name)
-        _fail_interrupted(study)
-        study.enqueue_trial({key: getattr(params.train, key) for key in TUNED}, skip_if_exists=True)
-        while (done := len(study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED)))) < params.tune.trials:
-            study.sampler = _sampler(params, done)
-            _run_trial(study, params, store)
+    with locked(paths.state() / f"tune-{name}.lock", f"{subject.params.scale} tune {subject.variant}"):
+        study = _study(subject.params, name)
+        _fail_interrupted(study, subject.objective)
+        study.enqueue_trial(subject.paper_values, skip_if_exists=True)
+        while (done := len(study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED)))) < tune.trials:
+            study.sampler = _sampler(subject.params, done)
+            _run_trial(study, subject, store)
         return study
 
 
@@ -108,39 +170,34 @@ def _sampler(params: Params, finished: int) -> optuna.samplers.TPESampler:
     return optuna.samplers.TPESampler(n_startup_trials=params.tune.random_trials, seed=seed)
 
 
-def _fail_interrupted(study: optuna.Study) -> None:
+def _fail_interrupted(study: optuna.Study, objective: Objective) -> None:
     waiting = [trial.system_attrs["fixed_params"] for trial in study.get_trials(states=(TrialState.WAITING,))]
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
         values = trial.system_attrs.get("fixed_params", trial.params)
         # Without values it was cut off before it had any, and the same seed draws the same.
-        if set(values) == set(TUNED) and values not in waiting:
+        if set(values) == set(objective.tuned) and values not in waiting:
             study.enqueue_trial(values)
         study.tell(trial.number, state=TrialState.FAIL)
 
 
-def _trial_settings(params: Params, values: Mapping[str, float]) -> Settings:
-    return params.settings("baseline", {"train": {"epochs": params.tune.epochs, **values}})
-
-
-def _run_trial(study: optuna.Study, params: Params, store: Store) -> None:
+def _run_trial(study: optuna.Study, subject: Study, store: Store) -> None:
+    params, goal = subject.params, subject.objective
     trial = study.ask()
-    ranges = {"lr": params.tune.lr, "weight_decay": params.tune.weight_decay}
-    values = {name: trial.suggest_float(name, low, high, log=True) for name, (low, high) in ranges.items()}
-    settings = _trial_settings(params, values)
-    run = Run(params.scale, f"trial {trial.number}", "5", params.tune.seed, settings, store, params.hardware)
+    values = {name: trial.suggest_float(name, *getattr(params.tune, name), log=True) for name in goal.tuned}
+    title = f"{subject.variant} trial {trial.number}"
+    run = Run(params.scale, title, "5", params.tune.seed, subject.settings(values), store, params.hardware)
     trial.set_user_attr("fingerprint", run.fingerprint)
     try:
-        facts = json.loads((train(run, [Pruning(trial)]) / "run.json").read_text())
+        facts = json.loads((train(run, [Pruning(trial, goal)]) / "run.json").read_text())
     except optuna.TrialPruned:
         shutil.rmtree(run.folder)
         study.tell(trial, state=TrialState.PRUNED)
         return
-    curve = pd.read_csv(run.folder / "history.csv")["val_error_top1"]
-    study.tell(trial, float(curve.iloc[-1]) if facts["status"] == "finished" else 100.0)  # diverged: all wrong
+    study.tell(trial, goal.value(pd.read_csv(run.folder / "history.csv"), facts))
 
 
-def _table(study: optuna.Study) -> pd.DataFrame:
-    rows = [_row(trial) | {"study": study.study_name} for trial in study.get_trials()]
+def _table(study: optuna.Study, objective: Objective) -> pd.DataFrame:
+    rows = [_row(trial) | {"objective": objective.name, "study": study.study_name} for trial in study.get_trials()]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -150,8 +207,8 @@ def _row(trial: FrozenTrial) -> dict[str, Any]:
     return {
         "number": trial.number,
         "state": trial.state.name,
-        **{name: trial.params.get(name) for name in TUNED},
-        "val_error_top1": trial.value if trial.value is not None else (curve[-1] if curve else None),
+        **{name: trial.params.get(name) for name in ("lr", "weight_decay")},
+        "value": trial.value if trial.value is not None else (curve[-1] if curve else None),
         "epochs": len(curve),
         "seconds": round((end - start).total_seconds(), 1) if start and end else None,
         "curve": " ".join(f"{value:.2f}" for value in curve),

@@ -1,4 +1,4 @@
-"""Tune learning rate and weight decay of the baseline on validation data."""
+"""Tune one variant: its learning rate, and its weight decay where it trains to the end."""
 
 import sys
 
@@ -9,7 +9,8 @@ def main() -> None:
     from pipeline import params, sync
     from pipeline.tuning import tune
 
-    tune(params.load())
+    (study,) = sys.argv[1:]
+    tune(params.load(), study)
     sync.start()
 
 

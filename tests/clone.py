@@ -17,7 +17,12 @@ from pipeline.data.sources import fashion_mnist
 ROOT = Path(__file__).parents[1]
 READER = {"NAME": "a reader", "EMAIL": "reader@example.org"}
 VARIANTS = ("baseline", "no_dropout", "tuned")
-ALL_STAGES = ["prepare", "tune", *(f"{stage}@{v}" for stage in ("train", "evaluate") for v in VARIANTS), "report"]
+ALL_STAGES = [
+    "prepare",
+    "tune@baseline",
+    *(f"{stage}@{v}" for stage in ("train", "evaluate") for v in VARIANTS),
+    "report",
+]
 
 
 def environment(**more: str) -> dict[str, str]:

@@ -72,6 +72,7 @@ def fake_params(**changes: Any) -> Params:
         "seeds": [0, 1, 2],
         "hardware": {"accelerator": "cpu", "threads": 1},
         "tune": {
+            "studies": ["baseline"],
             "trials": 3,
             "epochs": 2,
             "seed": 0,
@@ -81,13 +82,13 @@ def fake_params(**changes: Any) -> Params:
             "warmup_epochs": 1,
             "storage": None,
         },
-        "evaluate": {"ten_crop": ["baseline"], "batch_images": 100},
+        "evaluate": {"ten_crop": ["baseline"], "analyses": [], "batch_images": 100},
         "variants": {
             name: {
                 "title": name.replace("_", " "),
                 "section": "3",
                 "sentence": f"What {name} changes.",
-                "recipe_from": "runs/fake/tune/best.yaml" if name == "tuned" else "pipeline/paper/recipe.yaml",
+                "recipe_from": "runs/fake/tune/baseline/best.yaml" if name == "tuned" else "pipeline/paper/recipe.yaml",
                 "set": {},
             }
             for name in SCORE_OF_TRUE_LABEL
@@ -153,14 +154,14 @@ def _write_data(root: Path, params: Params) -> dict[str, np.ndarray]:
 
 
 def _write_tuning(root: Path, params: Params) -> None:
-    folder = root / paths.tune(params.scale)
+    folder = root / paths.tune(params.scale, "baseline")
     folder.mkdir(parents=True)
     (folder / "best.yaml").write_text("train: {lr: 0.02, weight_decay: 0.001}\n")
     (folder / "trials.csv").write_text(
-        "number,state,lr,weight_decay,val_error_top1,epochs,seconds,curve\n"
-        "0,COMPLETE,0.02,0.001,21.5,2,3.2,40.0 21.5\n"
-        "1,PRUNED,0.0013,0.00002,60.25,1,1.7,60.25\n"
-        "2,FAIL,0.098,0.0071,,1,1.6,\n"
+        "number,state,lr,weight_decay,objective,value,epochs,seconds,curve\n"
+        "0,COMPLETE,0.02,0.001,val_error_top1,21.5,2,3.2,40.0 21.5\n"
+        "1,PRUNED,0.0013,0.00002,val_error_top1,60.25,1,1.7,60.25\n"
+        "2,FAIL,0.098,0.0071,val_error_top1,,1,1.6,\n"
     )
 
 

@@ -36,7 +36,7 @@ def harm(path: Path, how: str) -> None:
 
 def test_coreutils_reads_the_checksums_of_every_stage(store: Store) -> None:
     params = tiny_params()
-    tune(params)
+    tune(params, "baseline")
     train_variant(params, "baseline")
     evaluate_variant(params, "baseline")
     folders = [path.parent for path in Path("runs").rglob(SUMS)]
@@ -78,8 +78,8 @@ def test_a_damaged_run_is_not_evaluated(store: Store, name: str, how: str) -> No
 @pytest.mark.parametrize("how", DAMAGES)
 def test_a_damaged_recipe_is_not_trained_with(store: Store, how: str) -> None:
     params = tiny_params()
-    tune(params)
-    path = paths.tune("smoke") / "best.yaml"
+    tune(params, "baseline")
+    path = paths.tune("smoke", "baseline") / "best.yaml"
     harm(path, how)
     with pytest.raises(UserError, match=rf"^{path}: is damaged"):
         train_variant(params, "tuned")
@@ -92,8 +92,8 @@ def test_the_report_does_not_use_damaged_files_and_names_them(
     params = fake_params(seeds=[0])
     write_fake_runs(tmp_path, params)
     names = [
-        "runs/fake/tune/trials.csv",
-        "runs/fake/tune/best.yaml",
+        "runs/fake/tune/baseline/trials.csv",
+        "runs/fake/tune/baseline/best.yaml",
         "runs/fake/tuned/train/seed-0/run.json",
         "runs/fake/tuned/train/seed-0/history.csv",
         "runs/fake/tuned/evaluation/seeds.json",

@@ -158,13 +158,13 @@ def test_a_study_that_does_not_fit_goes_on_where_it_was(
     store: Store, disk: Disk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], size_kib: int
 ) -> None:
     params = tiny_params(tune=BLOCK)
-    tuning.tune(params)
-    undisturbed = (paths.tune("smoke") / "best.yaml").read_bytes()
+    tuning.tune(params, "baseline")
+    undisturbed = (paths.tune("smoke", "baseline") / "best.yaml").read_bytes()
     monkeypatch.setenv("ALEXNET_STATE", "full")
     small = disk(paths.state(), size_kib * KIB)
-    assert exit_status(lambda: tuning.tune(params)) == 2
+    assert exit_status(lambda: tuning.tune(params, "baseline")) == 2
     full = "the tuning study cannot be kept there" if size_kib == 40 else "No space left on device"
     assert full in last_line(capsys)
     small.make_room()
-    tuning.tune(params)
-    assert (paths.tune("smoke") / "best.yaml").read_bytes() == undisturbed
+    tuning.tune(params, "baseline")
+    assert (paths.tune("smoke", "baseline") / "best.yaml").read_bytes() == undisturbed

@@ -119,7 +119,7 @@ def held_locks(state: Path) -> list[str]:
     ("stage", "before"),
     [
         ("prepare", "data/fashion_mnist"),
-        ("tune", "best.yaml"),
+        ("tune@baseline", "best.yaml"),
         ("train@baseline", WEIGHTS),
         ("evaluate@baseline", "predictions.parquet"),
         ("report", "reports/smoke"),

@@ -154,7 +154,7 @@ def test_bad_parameters_end_a_command_with_status_2_before_any_work(
     [
         (["stages.train", "no_such_variant"], "variant 'no_such_variant' is not defined; accepted is one of baseline"),
         (["stages.evaluate", "baseline"], "data/fashion_mnist/meta.json: cannot be read (No such file or directory)"),
-        (["stages.train", "tuned"], "runs/embedded/tune/best.yaml: cannot be read"),
+        (["stages.train", "tuned"], "runs/embedded/tune/baseline/best.yaml: cannot be read"),
     ],
 )
 def test_what_is_missing_is_named(default: dict[str, Any], tmp_path: Path, command: list[str], message: str) -> None:

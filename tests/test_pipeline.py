@@ -41,7 +41,7 @@ def test_mlflow_holds_one_finished_run_for_each_fingerprint(clone: Path) -> None
     assert experiment.artifact_location == (clone / "mlartifacts").as_uri()
     runs = client.search_runs([experiment.experiment_id])
     trained = [json.loads(path.read_text())["fingerprint"] for path in clone.glob("runs/smoke/*/train/*/run.json")]
-    trials = pd.read_csv(clone / "runs/smoke/tune/trials.csv")
+    trials = pd.read_csv(clone / "runs/smoke/tune/baseline/trials.csv")
     expected = {*trained, *trials["fingerprint"], *trials["study"]}
     assert sorted(r.data.tags["fingerprint"] for r in runs) == sorted(expected)
     assert {r.info.status for r in runs} == {"FINISHED"}
@@ -98,7 +98,7 @@ def test_a_scale_switched_and_back_trains_nothing(clone: Path, smoke: dict[str, 
     )
     (clone / "conf/scale/other.yaml").write_text(scale + "scale: other\nseeds: [3]\n")
     output = run(clone, "dvc", "exp", "run", "-S", "scale=other", "-S", "train.epochs=2")
-    assert stages_run(output) == ["tune", "train@baseline", "evaluate@baseline", "report"]
+    assert stages_run(output) == ["tune@baseline", "train@baseline", "evaluate@baseline", "report"]
     assert read_yaml(clone / "params.yaml")["train"]["epochs"] == 2
     assert len(pd.read_csv(clone / "runs/other/baseline/train/seed-3" / HISTORY)) == 2
     assert stages_run(run(clone, "dvc", "exp", "run", "-S", "scale=smoke")) == ["report"]

@@ -254,9 +254,9 @@ def test_a_variant_whose_runs_all_failed_is_inconclusive(broken: Path, params: P
             "runs/fake/baseline/evaluation/predictions.parquet",
             "runs/fake/baseline/train/seed-0/history.csv",
             "runs/fake/no_dropout/train/seed-0/run.json",
-            "runs/fake/tune/trials.csv",
+            "runs/fake/tune/baseline/trials.csv",
         ],
-        ["runs/fake/tune/best.yaml", "data/fashion_mnist/meta.json", "data/fashion_mnist/test/images.npy"],
+        ["runs/fake/tune/baseline/best.yaml", "data/fashion_mnist/meta.json", "data/fashion_mnist/test/images.npy"],
         ["runs/fake/baseline/evaluation/seeds.json"],
     ],
 )

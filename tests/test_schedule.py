@@ -4,8 +4,9 @@ from typing import Any
 import pytest
 import torch
 
+from pipeline.training.module import Classifier
 from pipeline.training.optimiser import PaperSGD
-from pipeline.training.schedule import PlateauSchedule
+from pipeline.training.schedule import Goal, PlateauSchedule
 from tests.tiny import settings
 
 
@@ -73,3 +74,24 @@ def test_a_schedule_restored_half_way_goes_on_as_the_first_would_have() -> None:
     second.on_train_start(fresh, None)  # type: ignore[arg-type]
     assert rates + follow(second, fresh, errors[4:]) == expected
     assert second.drops == whole.drops
+
+
+def test_a_run_for_a_goal_ends_after_the_first_epoch_whose_training_error_has_reached_it() -> None:
+    chosen = settings(train={"stop_at_train_error": 25.0})
+    goal, trainer, module = Goal(chosen), Trainer(), Classifier(chosen, classes=4, seed=0)
+    stopped = []
+    for wrong in (3, 2, 1):  # of four images
+        labels = torch.tensor([0] * (4 - wrong) + [1] * wrong)
+        module.train_tally.__init__()  # type: ignore[misc]
+        module.train_tally.add(torch.tensor(1.0), torch.eye(4)[0].expand(4, 4), labels)
+        goal.on_train_epoch_end(trainer, module)  # type: ignore[arg-type]
+        stopped.append((trainer.should_stop, goal.reached))
+    assert stopped == [(False, False), (False, False), (True, True)]
+
+
+def test_without_drops_the_rate_stays_and_nothing_ends_the_run() -> None:
+    schedule = PlateauSchedule(settings(train={"patience_epochs": 2, "lr_drops": 0}))
+    trainer = Trainer()
+    schedule.on_train_start(trainer, None)  # type: ignore[arg-type]
+    assert set(follow(schedule, trainer, [50.0] * 40)) == {0.01}
+    assert not schedule.stopped

@@ -12,13 +12,14 @@ import pytest
 
 from pipeline import paths, tracking, tuning
 from pipeline.data.store import Store
-from pipeline.params import read_yaml
+from pipeline.errors import UserError
+from pipeline.params import Params, read_yaml
 from pipeline.training.variant import variant_settings
 from tests.tiny_params import tiny_params
 
 ROOT = Path(__file__).parents[1]
 BLOCK = {"epochs": 2, "seed": 5, "lr": [0.001, 0.1], "weight_decay": [0.00001, 0.01]}
-BLOCK |= {"random_trials": 2, "warmup_epochs": 1, "storage": None, "trials": 4}
+BLOCK |= {"studies": ["baseline"], "random_trials": 2, "warmup_epochs": 1, "storage": None, "trials": 4}
 
 VICTIM = """
 import time
@@ -33,12 +34,12 @@ class Slow(tuning.Pruning):
         time.sleep(0.2)
 
 tuning.Pruning = Slow
-tuning.tune(tiny_params(tune=BLOCK))
+tuning.tune(tiny_params(tune=BLOCK), "baseline")
 """
 
 
 def trials() -> pd.DataFrame:
-    return pd.read_csv(paths.tune("smoke") / "trials.csv")
+    return pd.read_csv(paths.tune("smoke", "baseline") / "trials.csv")
 
 
 def study() -> optuna.Study:
@@ -46,25 +47,25 @@ def study() -> optuna.Study:
 
 
 def test_no_trials_hand_on_the_papers_values(store: Store) -> None:
-    tuning.tune(tiny_params())
-    assert read_yaml(paths.tune("smoke") / "best.yaml") == {"train": {"lr": 0.01, "weight_decay": 0.0005}}
+    tuning.tune(tiny_params(), "baseline")
+    assert read_yaml(paths.tune("smoke", "baseline") / "best.yaml") == {"train": {"lr": 0.01, "weight_decay": 0.0005}}
     assert trials().empty
 
 
 def test_trial_0_has_the_papers_values_and_the_best_ones_are_those_of_the_best_trial(store: Store) -> None:
-    tuning.tune(tiny_params(tune=BLOCK))
+    tuning.tune(tiny_params(tune=BLOCK), "baseline")
     first = trials().iloc[0]
     assert (first["number"], first["lr"], first["weight_decay"]) == (0, 0.01, 0.0005)
     finished = [trial for trial in study().get_trials() if trial.state.name == "COMPLETE"]
     best = min(finished, key=lambda trial: (trial.value, trial.number))
-    assert read_yaml(paths.tune("smoke") / "best.yaml") == {"train": best.params}
+    assert read_yaml(paths.tune("smoke", "baseline") / "best.yaml") == {"train": best.params}
     assert list(trials()["state"].isin(["COMPLETE", "PRUNED"])) == [True] * 4
 
 
 def test_tuned_trains_with_the_best_values_and_nothing_else_changed(store: Store) -> None:
     params = tiny_params(tune=BLOCK)
-    tuning.tune(params)
-    best = read_yaml(paths.tune("smoke") / "best.yaml")["train"]
+    tuning.tune(params, "baseline")
+    best = read_yaml(paths.tune("smoke", "baseline") / "best.yaml")["train"]
     tuned, baseline = variant_settings(params, "tuned"), variant_settings(params, "baseline")
     assert (tuned.train.lr, tuned.train.weight_decay) == (best["lr"], best["weight_decay"])
     assert tuned.model_copy(update={"train": baseline.train}) == baseline
@@ -83,14 +84,14 @@ def test_an_interrupted_study_ends_with_the_same_best_values(store: Store, monke
     finally:
         victim.send_signal(signal.SIGKILL)
         victim.wait()
-    tuning.tune(params)
+    tuning.tune(params, "baseline")
     interrupted = trials()
     assert list(interrupted["state"]).count("FAIL") == 1
     monkeypatch.setenv("ALEXNET_STATE", "undisturbed")
-    best = (paths.tune("smoke") / "best.yaml").read_text()
-    tuning.tune(params)
-    assert (paths.tune("smoke") / "best.yaml").read_text() == best
-    columns = ["state", "lr", "weight_decay", "val_error_top1", "curve", "fingerprint"]
+    best = (paths.tune("smoke", "baseline") / "best.yaml").read_text()
+    tuning.tune(params, "baseline")
+    assert (paths.tune("smoke", "baseline") / "best.yaml").read_text() == best
+    columns = ["state", "lr", "weight_decay", "value", "curve", "fingerprint"]
     settled = interrupted[interrupted["state"] != "FAIL"][columns].reset_index(drop=True)
     pd.testing.assert_frame_equal(settled, trials()[columns])
 
@@ -106,29 +107,67 @@ def under_way(database: Path) -> int:
 
 
 def test_every_trial_is_a_child_of_the_studys_mlflow_run(store: Store) -> None:
-    tuning.tune(tiny_params(tune=BLOCK))
+    tuning.tune(tiny_params(tune=BLOCK), "baseline")
     assert tracking.sync() == 5
     client = mlflow.MlflowClient(paths.mlflow_store())
     runs = client.search_runs([client.get_experiment_by_name(tracking.EXPERIMENT).experiment_id])
-    (parent,) = (run for run in runs if run.info.run_name == "tune smoke")
+    (parent,) = (run for run in runs if run.info.run_name == "tune smoke baseline")
     children = {run.info.run_name: run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id}
-    assert sorted(children) == ["trial 0", "trial 1", "trial 2", "trial 3"]
-    assert children["trial 0"].data.params == {"train.lr": "0.01", "train.weight_decay": "0.0005"}
+    assert sorted(children) == [f"baseline trial {k}" for k in range(4)]
+    assert children["baseline trial 0"].data.params == {"train.lr": "0.01", "train.weight_decay": "0.0005"}
     curve = [float(value) for value in trials().loc[0, "curve"].split()]
-    history = client.get_metric_history(children["trial 0"].info.run_id, "val_error_top1")
+    history = client.get_metric_history(children["baseline trial 0"].info.run_id, "val_error_top1")
     assert [metric.value for metric in history] == curve
     assert tracking.sync() == 0
 
 
 def test_a_diverging_trial_counts_as_all_wrong_and_is_not_chosen(store: Store) -> None:
     params = tiny_params(tune=BLOCK | {"trials": 1, "lr": [0.01, 1e7]}, train={"lr": 1e6})
-    tuning.tune(params)
-    assert trials()["val_error_top1"].tolist() == [100.0]
+    tuning.tune(params, "baseline")
+    assert trials()["value"].tolist() == [100.0]
 
 
 def test_the_same_trials_are_not_run_again_when_more_are_asked_for(store: Store) -> None:
-    tuning.tune(tiny_params(tune=BLOCK | {"trials": 2}))
+    tuning.tune(tiny_params(tune=BLOCK | {"trials": 2}), "baseline")
     before = trials()
-    tuning.tune(tiny_params(tune=BLOCK | {"trials": 3}))
+    tuning.tune(tiny_params(tune=BLOCK | {"trials": 3}), "baseline")
     pd.testing.assert_frame_equal(trials().iloc[:2], before)
     assert len(trials()) == 3
+
+
+def goal_params(error: float) -> Params:
+    """A study of a variant that stops at a training error; these made-up images are learned in an epoch or two."""
+    recipe = {"title": "x", "section": "3", "sentence": "x", "recipe_from": "pipeline/paper/recipe.yaml"}
+    goal = {"train": {"stop_at_train_error": error, "lr_drops": 0}}
+    variants = {"baseline": {**recipe, "set": {}}, "fast": {**recipe, "set": goal}}
+    return tiny_params(tune=BLOCK | {"studies": ["fast"], "epochs": 3}, variants=variants)
+
+
+def test_a_variant_with_a_goal_is_tuned_to_reach_it_in_the_fewest_epochs(store: Store) -> None:
+    tuning.tune(goal_params(99.9), "fast")
+    table = pd.read_csv(paths.tune("smoke", "fast") / "trials.csv")
+    assert set(table["objective"]) == {"epochs_to_goal"}
+    complete = table[table["state"] == "COMPLETE"]
+    assert complete.iloc[0]["value"] == 1  # any net is right about one image in a thousand at once
+    best = read_yaml(paths.tune("smoke", "fast") / "best.yaml")["train"]
+    assert set(best) == {"lr"}
+    assert best["lr"] == complete.loc[complete["value"].idxmin(), "lr"]
+    assert table["weight_decay"].isna().all()
+
+
+def test_a_goal_that_is_never_reached_is_worth_all_the_epochs_and_a_fraction(store: Store) -> None:
+    tuning.tune(goal_params(0.001), "fast")
+    complete = pd.read_csv(paths.tune("smoke", "fast") / "trials.csv").query("state == 'COMPLETE'")
+    assert complete["value"].between(3, 4).all()
+    assert (complete["epochs"] == 3).all()
+
+
+def test_a_trial_that_can_no_longer_win_is_ended() -> None:
+    assert not tuning.SOONEST_GOAL.hopeless(best=7, epoch=6)
+    assert tuning.SOONEST_GOAL.hopeless(best=7, epoch=7)
+    assert not tuning.LEAST_ERROR.hopeless(best=7, epoch=70)
+
+
+def test_a_study_that_the_params_do_not_list_is_refused(store: Store) -> None:
+    with pytest.raises(UserError, match=r"tune\.studies"):
+        tuning.tune(tiny_params(tune=BLOCK), "tuned")

@@ -26,6 +26,7 @@ def tiny_params(**changes: Any) -> Params:
         "seeds": [0, 1],
         "hardware": {"accelerator": "cpu", "threads": 1},
         "tune": {
+            "studies": ["baseline"],
             "trials": 0,
             "epochs": 2,
             "seed": 5,
@@ -35,8 +36,8 @@ def tiny_params(**changes: Any) -> Params:
             "warmup_epochs": 1,
             "storage": None,
         },
-        "evaluate": {"ten_crop": ["baseline"], "batch_images": 7},
-        "variants": {"baseline": variant, "tuned": variant | {"recipe_from": "runs/smoke/tune/best.yaml"}},
+        "evaluate": {"ten_crop": ["baseline"], "analyses": [], "batch_images": 7},
+        "variants": {"baseline": variant, "tuned": variant | {"recipe_from": "runs/smoke/tune/baseline/best.yaml"}},
         "departures": [],
     }
     values |= {name: value for name, value in changes.items() if name not in ("net", "recipe", "train")}
