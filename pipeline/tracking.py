@@ -152,14 +152,15 @@ def _log_model(client: mlflow.MlflowClient, experiment: str, run_id: str, folder
     from mlflow.models import Model, infer_signature
     from safetensors.torch import load_file
 
-    from pipeline.models.alexnet import alexnet
+    from pipeline.models.build import build
     from pipeline.params import Settings
 
     for unfinished in client.search_logged_models([experiment], f"source_run_id = '{run_id}'"):
         client.delete_logged_model(unfinished.model_id)
     weights = load_file(folder / "model.safetensors")
     settings = Settings.model_validate(json.loads((folder / "run.json").read_text())["settings"])
-    net = alexnet(settings, classes=len(weights["fc8.bias"])).eval()
+    answer = max(name for name in weights if name.startswith("fc") and name.endswith("bias"))  # the last layer
+    net = build(settings, classes=len(weights[answer])).eval()
     net.load_state_dict(weights)
     example = torch.zeros(2, 3, settings.net.crop_px, settings.net.crop_px)
     with torch.no_grad():
