@@ -9,13 +9,15 @@ from typing import Any
 import pandas as pd
 import torch
 from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from pipeline import paths, stage_times
 from pipeline.checksums import verify, write_sums
 from pipeline.data.store import SPLITS, SplitName, Store
 from pipeline.errors import UserError
+from pipeline.evaluation.analyses import analyse, rounded
+from pipeline.evaluation.ensembles import ensemble_errors
 from pipeline.evaluation.metrics import mean_of, metrics
 from pipeline.evaluation.predict import class_probabilities, load_net, prediction_table
 from pipeline.files import replacing, write_json
@@ -25,9 +27,9 @@ from pipeline.params import Hardware, Params, Settings
 
 
 def evaluate_variant(params: Params, variant: str) -> None:
-    """Write `seeds.json`, `metrics.json` (means over finished seeds) and `predictions.parquet`.
+    """Write `seeds.json`, `metrics.json` (means over finished seeds), `predictions.parquet` and `analyses.json`.
 
-    Training images are seen as test images are: without noise.
+    Training images are seen as test images are: without noise. Analyses are of the variants that params name.
     """
     params.require_variant(variant)
     set_threads(params.hardware)
@@ -37,30 +39,48 @@ def evaluate_variant(params: Params, variant: str) -> None:
     out.mkdir(parents=True)
     by_seed: dict[str, Any] = {}
     tables = []
+    analysed = variant in params.evaluate.analyses
+    analyses: dict[str, Any] = {}
+    test_probabilities: dict[int, Tensor] = {}
     for seed in tqdm(params.seeds, desc=f"evaluate {variant}", unit="seed"):
         folder = paths.seed(params.scale, variant, seed)
         facts = _facts(folder / "run.json")
         measured: dict[str, Any] = {"status": facts["status"]}
         if facts["status"] == "finished":
-            for split, views, table in _predictions(params, variant, store, folder, facts):
+            settings = Settings.model_validate(facts["settings"])
+            net = _load(folder / "model.safetensors", settings, store, params.hardware)
+            for split, views, probabilities in _predictions(params, variant, store, net, settings.net.crop_px):
+                table = prediction_table(probabilities, torch.from_numpy(store.split(split).labels))
                 measured.setdefault(split, {})[views] = metrics(table)
                 tables.append(table.assign(seed=pd.Series(seed, table.index, "int16"), split=split, views=views))
+                if analysed and (split, views) == ("test", "one_crop"):
+                    test_probabilities[seed] = probabilities
+            if analysed:
+                with stage_times.working():
+                    found = analyse(net, store, settings.net.crop_px, seed, params.evaluate.batch_images)
+                analyses.setdefault("seeds", {})[str(seed)] = found
         by_seed[str(seed)] = measured
+    if test_probabilities:
+        labels = torch.from_numpy(store.split("test").labels)
+        analyses["ensembles"] = ensemble_errors(test_probabilities, labels)
+    _write(out, by_seed, tables, analyses)
+
+
+def _write(out: Path, by_seed: dict[str, Any], tables: list[pd.DataFrame], analyses: dict[str, Any]) -> None:
     finished = [{split: values[split] for split in SPLITS} for values in by_seed.values() if "test" in values]
     with replacing(out / "predictions.parquet") as temporary:
         pd.concat(tables or [pd.DataFrame()], ignore_index=True).to_parquet(temporary, index=False)
     write_json(out / "seeds.json", by_seed)
     write_json(out / "metrics.json", mean_of(finished))
-    write_sums(out, "predictions.parquet", "seeds.json", "metrics.json")
+    write_json(out / "analyses.json", rounded(analyses))
+    write_sums(out, "predictions.parquet", "seeds.json", "metrics.json", "analyses.json")
 
 
 def _predictions(
-    params: Params, variant: str, store: Store, folder: Path, facts: dict[str, Any]
-) -> Iterator[tuple[SplitName, str, pd.DataFrame]]:
-    """What one seed's net says of every image, by split and views."""
-    settings = Settings.model_validate(facts["settings"])
-    net = _load(folder / "model.safetensors", settings, store, params.hardware)
-    canvas_px, crop_px = store.meta.canvas_px, settings.net.crop_px
+    params: Params, variant: str, store: Store, net: nn.Module, crop_px: int
+) -> Iterator[tuple[SplitName, str, Tensor]]:
+    """What one seed's net says of every image, by split and views: class probabilities."""
+    canvas_px = store.meta.canvas_px
     looks: list[tuple[SplitName, str, list[View]]] = [
         (split, "one_crop", one_crop(canvas_px, crop_px)) for split in SPLITS
     ]
@@ -69,7 +89,7 @@ def _predictions(
     for split, name, views in looks:
         with stage_times.working():
             probabilities = class_probabilities(net, store, split, crop_px, views, params.evaluate.batch_images)
-        yield split, name, prediction_table(probabilities, torch.from_numpy(store.split(split).labels))
+        yield split, name, probabilities
 
 
 def _facts(path: Path) -> dict[str, Any]:
@@ -80,7 +100,7 @@ def _facts(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: cannot be read ({error}); run the train stage again") from error
 
 
-def _load(path: Path, settings: Settings, store: Store, hardware: Hardware) -> nn.Module:
+def _load(path: Path, settings: Settings, store: Store, hardware: Hardware) -> nn.Sequential:
     try:
         verify(path)
         return load_net(path, settings, len(store.meta.classes)).to(device(hardware))

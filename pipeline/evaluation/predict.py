@@ -16,11 +16,12 @@ from pipeline.params import Settings
 TOP = 5
 
 
-def load_net(weights: Path, settings: Settings, classes: int) -> nn.Module:
+def load_net(weights: Path, settings: Settings, classes: int) -> nn.Sequential:
     """The net with its trained weights, ready to be asked. Raises safetensors' error where the file is damaged."""
     net = build(settings, classes)
     net.load_state_dict(load_file(weights))
-    return net.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    net.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return net
 
 
 @torch.inference_mode()
@@ -38,13 +39,18 @@ def class_probabilities(
     return total / len(views)
 
 
-def prediction_table(probabilities: Tensor, labels: Tensor) -> pd.DataFrame:
-    """One row for each image: label, rank of the true label (0: first), its probability, the best labels.
+def rank_of_label(probabilities: Tensor, labels: Tensor) -> Tensor:
+    """Rank of the true label (0: first), (N,) int64. probabilities: (N, classes), labels: (N,).
 
     Equal probabilities count against the net: whatever is not behind the true label is before it.
     """
+    return (probabilities >= probabilities.gather(1, labels[:, None])).sum(1) - 1
+
+
+def prediction_table(probabilities: Tensor, labels: Tensor) -> pd.DataFrame:
+    """One row for each image: label, rank of the true label, its probability, the best labels."""
     own = probabilities.gather(1, labels[:, None])
-    rank = (probabilities >= own).sum(1) - 1
+    rank = rank_of_label(probabilities, labels)
     p, top = probabilities.topk(min(TOP, probabilities.shape[1]))
     columns = {"index": np.arange(len(labels), dtype=np.int32), "label": labels.numpy().astype(np.int16)}
     columns |= {"rank": rank.numpy().astype(np.int16), "p_label": own[:, 0].numpy()}
