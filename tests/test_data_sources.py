@@ -8,6 +8,7 @@ import struct
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -62,19 +63,27 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return paths.downloads() / "fashion-mnist"
 
 
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@contextmanager
+def web_server(folder: Path, handler: type[Quiet] = Quiet) -> Iterator[str]:
+    """The URL of a web server for `folder`."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(folder))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/"
+        finally:
+            server.shutdown()
+
+
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[str]:
     """The URL of a web server for the folder "web"."""
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    handler = partial(Quiet, directory=str(tmp_path / "web"))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
+    with web_server(tmp_path / "web") as url:
+        yield url
 
 
 def arrays(raw: sources.RawImages) -> tuple[sources.Arrays, sources.Arrays]:
@@ -106,7 +115,9 @@ def test_the_published_data_arrive() -> None:
 
 
 def test_a_data_set_without_a_source_names_those_that_have_one() -> None:
-    with pytest.raises(UserError, match=r"data\.dataset = 'imagenet2012'.*accepted is fashion_mnist, or data\.folder"):
+    with pytest.raises(
+        UserError, match=r"data\.dataset = 'imagenet2012'.*accepted is fashion_mnist, cifar10, or data\.folder"
+    ):
         sources.load(FASHION_MNIST.model_copy(update={"dataset": "imagenet2012"}))
 
 

@@ -1,4 +1,4 @@
-"""Where raw images come from: one module for each source, each with a `load` that returns `RawImages`."""
+"""Where raw images come from: a module for each source, with a `load` that returns `RawImages`; places.py fetches."""
 
 from dataclasses import dataclass
 from importlib import import_module
@@ -13,7 +13,7 @@ from pipeline import paths
 from pipeline.errors import UserError
 from pipeline.params import Data
 
-AVAILABLE = ("fashion_mnist",)
+AVAILABLE = ("fashion_mnist", "cifar10")
 
 
 class Loaded(NamedTuple):

@@ -6,9 +6,7 @@ import os
 import shutil
 import struct
 import subprocess
-import tempfile
 import zlib
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -17,8 +15,8 @@ from numpy.typing import NDArray
 
 from pipeline import paths
 from pipeline.data.sources import Arrays, RawImages
+from pipeline.data.sources.places import Refused, Unavailable, fetched, from_first, from_web
 from pipeline.errors import UserError
-from pipeline.files import replacing
 
 CLASSES = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
 # Of the unpacked files: Debian compresses them anew.
@@ -35,17 +33,8 @@ URLS = (
     "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
     "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",
 )
-CONNECT_S, READ_S = 3, 10
 APT_UPDATE_S, APT_DOWNLOAD_S = 20, 600
 APT_OPTIONS = ["-q", "-o", "Acquire::Retries=0", "-o", "Acquire::http::Timeout=5", "-o", "Acquire::https::Timeout=5"]
-
-
-class Unavailable(Exception):
-    """Why a place cannot give the four files."""
-
-
-class Refused(Unavailable):
-    """A file is there, but is not the one published."""
 
 
 def load() -> RawImages:
@@ -75,27 +64,19 @@ def parse_idx(name: str, content: bytes) -> NDArray[np.uint8]:
 
 def _contents() -> dict[str, bytes]:
     kept = paths.downloads() / "fashion-mnist"
-    places: dict[str, Callable[[], dict[str, bytes]]] = {
+    packed = [f"{name}.gz" for name in SHA256]
+    places = {
         str(kept): partial(_read, kept),
         str(INSTALLED): partial(_read, INSTALLED),
-        f"`apt-get download {PACKAGE}`": partial(_fetch, _from_debian, kept),
-        **{url: partial(_fetch, partial(_from_web, url), kept) for url in URLS},
+        f"`apt-get download {PACKAGE}`": partial(fetched, _from_debian, _read, kept, packed),
+        **{url: partial(fetched, partial(from_web, url, packed), _read, kept, packed) for url in URLS},
     }
-    failures: dict[str, Unavailable] = {}
-    for place, read in places.items():
-        try:
-            contents = read()
-        except Unavailable as failure:
-            failures[place] = failure
-            continue
-        refused = "".join(f"; refused {failure}" for failure in failures.values() if isinstance(failure, Refused))
-        print(f"Fashion-MNIST: from {place}{refused}")
-        return contents
-    raise UserError(
-        "Fashion-MNIST: no place has its four files.\n"
-        + "".join(f"  {place}: {failure}\n" for place, failure in failures.items())
-        + f"Connect to the network and run again, or install Debian's package {PACKAGE} (after `apt-get update`), "
-        + f"or put {', '.join(f'{name}.gz' for name in SHA256)} (or the unpacked files) into {kept}"
+    return from_first(
+        "Fashion-MNIST",
+        "its four files",
+        places,
+        f"Connect to the network and run again, or install Debian's package {PACKAGE} (after `apt-get update`), "
+        f"or put {', '.join(packed)} (or the unpacked files) into {kept}",
     )
 
 
@@ -124,32 +105,6 @@ def _read_one(folder: Path, name: str) -> bytes:
     if refused:
         raise Refused("; ".join(refused))
     raise Unavailable(f"has neither {name}.gz nor {name}")
-
-
-def _fetch(into: Callable[[Path], Path], kept: Path) -> dict[str, bytes]:
-    """Download to a temporary folder; only files that pass the check are kept for the next time."""
-    try:
-        with tempfile.TemporaryDirectory() as temporary:
-            folder = into(Path(temporary))
-            contents = _read(folder)
-            _keep(folder, kept)
-    except OSError as error:  # requests' errors are OSErrors too
-        raise Unavailable(str(_first_cause(error))) from error
-    return contents
-
-
-def _first_cause(error: BaseException) -> BaseException:
-    """What went wrong, without the names of the libraries that passed it on."""
-    return _first_cause(error.__context__) if error.__context__ else error
-
-
-def _keep(folder: Path, kept: Path) -> None:
-    try:
-        for name in SHA256:
-            with replacing(kept / f"{name}.gz") as place:
-                shutil.copyfile(folder / f"{name}.gz", place)
-    except OSError as error:
-        raise UserError(f"{kept}: cannot be written ({error.strerror}); make room or make it writable") from error
 
 
 def _from_debian(temporary: Path) -> Path:
@@ -184,14 +139,3 @@ def _run(command: list[str], folder: Path, timeout_s: float) -> str | None:
     lines = done.stderr.decode(errors="replace").splitlines()
     errors = [line for line in lines if line.startswith(("E:", "dpkg-deb: error"))] or lines[-1:]
     return None if done.returncode == 0 else " ".join(errors) or f"exit status {done.returncode}"
-
-
-def _from_web(url: str, temporary: Path) -> Path:
-    import pooch
-
-    pooch.get_logger().setLevel("WARNING")
-    download = pooch.HTTPDownloader(progressbar=True, timeout=(CONNECT_S, READ_S))
-    for name in SHA256:
-        file = f"{name}.gz"
-        pooch.retrieve(url + file, known_hash=None, fname=file, path=temporary, downloader=download)
-    return temporary

@@ -1,0 +1,120 @@
+"""CIFAR-10 (Krizhevsky 2009): its binary release, an archive of six files of records. Nothing is unpacked to disk."""
+
+import gzip
+import hashlib
+import io
+import tarfile
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import paths
+from pipeline.data.sources import Arrays, RawImages
+from pipeline.data.sources.places import Refused, Unavailable, fetched, from_first, from_web
+
+URL = "https://www.cs.toronto.edu/~kriz/"
+ARCHIVE = "cifar-10-binary.tar.gz"
+MD5 = "c32a1d4ab5d03f1284b67883e8d87530"  # as the data's own page prints it
+TRAIN = [f"cifar-10-batches-bin/data_batch_{number}.bin" for number in range(1, 6)]
+TEST = "cifar-10-batches-bin/test_batch.bin"
+NAMES = "cifar-10-batches-bin/batches.meta.txt"
+CLASSES = 10
+IMAGES = 10_000  # in each file
+RECORD_BYTES = 1 + 3 * 32 * 32  # a label, then red, green and blue, each row by row
+MOST_BYTES, MOST_MEMBERS, MOST_NAME_BYTES = 200_000_000, 100, 1_000  # an archive may unpack to anything
+
+
+def load() -> RawImages:
+    kept = paths.downloads() / "cifar-10"
+    return from_first(
+        "CIFAR-10",
+        "its archive",
+        {
+            str(kept): partial(_read_kept, kept),
+            URL: partial(fetched, partial(from_web, URL, [ARCHIVE]), partial(_read, URL + ARCHIVE), kept, [ARCHIVE]),
+        },
+        f"Connect to the network and run again, or put {ARCHIVE} (MD5 {MD5}) into {kept}, or name as data.folder a "
+        "folder that holds its images as train/<class>/<image> and test/<class>/<image>",
+    )
+
+
+def _read_kept(kept: Path) -> RawImages:
+    archive = kept / ARCHIVE
+    try:
+        return _read(str(archive), kept)
+    except FileNotFoundError as error:
+        raise Unavailable(f"has no {ARCHIVE}") from error
+    except OSError as error:
+        raise Refused(f"{archive}: cannot be read ({error.strerror}); make it readable, or delete it") from error
+    except Refused as refusal:
+        raise Refused(f"{refusal}; delete it, or replace it by a whole copy") from refusal
+
+
+def _read(called: str, folder: Path) -> RawImages:
+    """The images of the archive in `folder`, which messages call `called`."""
+    with (folder / ARCHIVE).open("rb") as file:
+        found = hashlib.file_digest(file, partial(hashlib.md5, usedforsecurity=False)).hexdigest()
+        if found != MD5:
+            raise Refused(f"{called}: {file.tell()} bytes, whose MD5 is {found}; accepted is {MD5}")
+        file.seek(0)
+        try:
+            return _images(_members(file))
+        except Refused as refusal:
+            raise Refused(f"{called}: {refusal}") from refusal
+
+
+def _members(file: BinaryIO) -> dict[str, bytes]:
+    """The files by their exact names, in memory; whatever else the archive holds is passed over."""
+    members = {}
+    try:
+        with gzip.open(file) as packed:
+            content = packed.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise Refused(f"unpacks to more than {MOST_BYTES} bytes; accepted is at most that")
+        with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:
+            for member in islice(archive, MOST_MEMBERS):
+                if member.name in (*TRAIN, TEST, NAMES):
+                    members[member.name] = _content(archive, member)
+    except Refused:
+        raise
+    except Exception as error:  # whatever an unpacker raises on hostile bytes
+        raise Refused(f"cannot be unpacked ({error or type(error).__name__}); accepted is a tar.gz archive") from error
+    for name in (*TRAIN, TEST, NAMES):
+        if name not in members:
+            raise Refused(f"{name} is not in it; accepted are all of its {len(TRAIN) + 2} files")
+    return members
+
+
+def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    file = archive.extractfile(member) if member.isreg() else None
+    if file is None:
+        raise Refused(f"{member.name} is no file; accepted is a file")
+    least, most = (1, MOST_NAME_BYTES) if member.name == NAMES else (IMAGES * RECORD_BYTES,) * 2
+    if not least <= member.size <= most:
+        accepted = f"{least} to {most}" if least < most else most
+        raise Refused(f"{member.name} holds {member.size} bytes; accepted is {accepted}")
+    return file.read()
+
+
+def _images(members: dict[str, bytes]) -> RawImages:
+    classes = members[NAMES].decode(errors="backslashreplace").split()
+    if len(set(classes)) != CLASSES or len(classes) != CLASSES:
+        raise Refused(f"{NAMES} names the classes {', '.join(classes)}; accepted are {CLASSES} different names")
+    train = [_records(name, members[name]) for name in TRAIN]
+    pixels, labels = (np.concatenate(parts) for parts in zip(*train, strict=True))
+    sources = {Path(name).name: hashlib.sha256(members[name]).hexdigest() for name in (*TRAIN, TEST)}
+    return RawImages(Arrays(pixels, labels), Arrays(*_records(TEST, members[TEST])), 3, classes, sources)
+
+
+def _records(name: str, content: bytes) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Pixels N x 32 x 32 x 3, and labels N."""
+    records = np.frombuffer(content, np.uint8).reshape(IMAGES, RECORD_BYTES)
+    labels = records[:, 0]
+    if wrong := np.flatnonzero(labels >= CLASSES).tolist():
+        raise Refused(f"{name} gives image {wrong[0]} the label {labels[wrong[0]]}; accepted is 0 to {CLASSES - 1}")
+    planes = records[:, 1:].reshape(IMAGES, 3, 32, 32)
+    return np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), labels.astype(np.int64)
