@@ -13,6 +13,7 @@ repro: $(VENV)/.installed
 	python -m pipeline check
 	dvc repro
 	python -m pipeline sync || true # what could not be sent is sent another time
+	python -m pipeline compare
 	@echo "The report: $$(python -c 'from pipeline import params, paths; print(paths.report(params.load().scale))')/report.md"
 
 test: $(VENV)/.installed-dev

@@ -1,4 +1,4 @@
-"""Small commands beside DVC: `python -m pipeline check | sync`."""
+"""Small commands beside DVC: `python -m pipeline check | sync | compare`."""
 
 import argparse
 import sys
@@ -36,6 +36,13 @@ def check() -> None:
         print(f"params.yaml: {line}")
 
 
+def compare() -> None:
+    """Write reports/README.md: what each scale that has a report says of each claim."""
+    from pipeline.report import scales
+
+    scales.write(paths.REPORTS)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m pipeline", description=__doc__)
     commands = parser.add_subparsers(required=True)
@@ -43,6 +50,7 @@ def main() -> None:
     sync_command = commands.add_parser("sync", help="Fill the MLflow store from the run files.")
     sync_command.add_argument("--background", action="store_true", help="as stages do: what fails is only a warning")
     sync_command.set_defaults(command=sync.run)
+    commands.add_parser("compare", help=compare.__doc__).set_defaults(command=compare)
     arguments = vars(parser.parse_args())
     arguments.pop("command")(**arguments)
 

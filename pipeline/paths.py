@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 PARAMS = Path("params.yaml")
+REPORTS = Path("reports")
 PAPER_RECIPE = "pipeline/paper/recipe.yaml"
 
 
@@ -52,4 +53,4 @@ def evaluation(scale: str, variant: str) -> Path:
 
 
 def report(scale: str) -> Path:
-    return Path("reports", scale)
+    return REPORTS / scale

@@ -1,0 +1,99 @@
+"""report.html: the Markdown page as one file that needs no other, no network and no script."""
+
+import base64
+import re
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from urllib.parse import unquote
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+TEMPLATE = "page.html.j2"
+LONG_CELL = 30  # characters; what has no more stays on one line
+
+
+def html_page(markdown: str, folder: Path) -> str:
+    """The page with its images, which are PNG files below `folder`, in it. Raw HTML comes out as text."""
+    parser = MarkdownIt("commonmark", {"html": False}).enable("table")
+    tokens = parser.parse(markdown)
+    headings = _name_headings(tokens)
+    for token in tokens:
+        if token.children:
+            token.children = [_embedded(child, folder) for child in token.children]
+    tokens = list(_with_readable_tables(tokens))
+    start = next((index for index, token in enumerate(tokens) if (token.tag, token.level) == ("h2", 0)), len(tokens))
+    lead, body = (parser.renderer.render(part, parser.options, {}) for part in (tokens[:start], tokens[start:]))
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=True,
+    )
+    return environment.get_template(TEMPLATE).render(
+        title=next((text for level, _, text in headings if level == "h1"), folder.name),
+        contents=[(anchor, text) for level, anchor, text in headings if level == "h2"],
+        lead=lead,
+        body=body,
+    )
+
+
+def _name_headings(tokens: Sequence[Token]) -> list[tuple[str, str, str]]:
+    """Give each heading the id that GitHub gives it. Level, id and text of each."""
+    found: list[tuple[str, str, str]] = []
+    used: set[str] = set()
+    for opening, inline in pairwise(tokens):
+        if opening.type != "heading_open":
+            continue
+        text = _text(inline)
+        slug = anchor = re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-")
+        count = 0
+        while anchor in used:
+            count += 1
+            anchor = f"{slug}-{count}"
+        used.add(anchor)
+        opening.attrSet("id", anchor)
+        found.append((opening.tag, anchor, text))
+    return found
+
+
+def _embedded(token: Token, folder: Path) -> Token:
+    """An image with its bytes in it, or a remark where there is none to embed; any other token as it is."""
+    if token.type != "image":
+        return token
+    source = unquote(str(token.attrGet("src")))
+    path = (folder / source).resolve()
+    if path.suffix != ".png" or not path.is_relative_to(folder.resolve()) or not path.is_file():
+        return Token("text", "", 0, content=f"[{source}: no such figure]")
+    token.attrSet("src", f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}")
+    return token
+
+
+def _with_readable_tables(tokens: Sequence[Token]) -> Iterator[Token]:
+    """Tables in boxes that scroll sideways, named after their heading; cells marked as numbers or as long text."""
+    heading = ""
+    for index, token in enumerate(tokens):
+        if token.type == "heading_open":
+            heading = str(token.attrGet("id"))
+        elif token.type == "table_open":
+            label = f' aria-labelledby="{heading}"' if heading else ""
+            yield Token("html_block", "", 0, content=f'<div class="table" role="region" tabindex="0"{label}>\n')
+        elif token.type == "th_open":
+            token.attrSet("scope", "col")
+        elif token.type == "td_open":
+            if "right" in str(token.attrGet("style")):
+                token.attrJoin("class", "number")
+            if len(_text(tokens[index + 1])) > LONG_CELL:
+                token.attrJoin("class", "long")
+        yield token
+        if token.type == "table_close":
+            yield Token("html_block", "", 0, content="</div>\n")
+
+
+def _text(token: Token) -> str:
+    """What a reader sees of an inline token."""
+    return "".join(child.content for child in token.children or [])
