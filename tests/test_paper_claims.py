@@ -83,7 +83,13 @@ def test_an_observation_without_a_reason_is_refused() -> None:
         )
 
 
-def test_both_questions_of_ours_compare_with_the_baseline() -> None:
-    assert {question.id for question in registry().questions} == {"printed_vs_coded", "tuned_vs_paper"}
-    for question in registry().questions:
-        assert "baseline" in (question.treatment.variant, question.control.variant)
+def test_every_arm_of_a_claim_or_question_is_a_variant_of_some_scale() -> None:
+    known = {path.stem for path in (Path(__file__).parents[1] / "conf/variant").glob("*.yaml")}
+    arms = [(claim.treatment, claim.control) for claim in registry().claims]
+    arms += [(step.treatment, step.control) for claim in registry().claims for step in claim.steps]
+    arms += [(question.treatment, question.control) for question in registry().questions]
+    assert {side.variant for pair in arms for side in pair if side} <= known
+
+
+def test_no_question_compares_an_arm_with_itself() -> None:
+    assert all(question.treatment != question.control for question in registry().questions)

@@ -33,8 +33,8 @@ def test_params_yaml_is_what_conf_composes_for_the_default_scale(default: dict[s
     assert read_yaml(ROOT / "params.yaml") == default
 
 
-def test_there_are_the_six_scales() -> None:
-    assert SCALES == ["cifar10", "embedded", "embedded_all", "imagenet2010", "imagenet2012", "smoke"]
+def test_there_are_the_seven_scales() -> None:
+    assert SCALES == ["cifar10", "cifar10_alexnet", "embedded", "embedded_all", "imagenet2010", "imagenet2012", "smoke"]
 
 
 @pytest.mark.parametrize("scale", SCALES)

@@ -14,7 +14,15 @@ Key = Literal["top1", "top5", "value"]
 Views = Literal["one_crop", "ten_crop"]
 Agreement = Literal["equal", "leading_digits", "at_most"]
 
-RUN_MEASURES = ("error", "overfitting", "epochs_to_25_train_error")
+IMAGE_MEASURES = ("error", "overfitting")  # of each image, by each seed's net
+EPOCH_MEASURES = ("epochs_to_25_train_error", "epochs_to_first_drop")  # a ratio; some runs may end before
+ANALYSIS_MEASURES = (  # one number for each seed, of the baseline's nets
+    "neighbours_with_another_label",
+    "error_off_centre",
+    "divergence_from_thinned_nets",
+    "likeness_of_the_columns_colours",
+)
+RUN_MEASURES = (*IMAGE_MEASURES, *EPOCH_MEASURES, *ANALYSIS_MEASURES)
 
 
 class Side(Strict):
@@ -23,9 +31,12 @@ class Side(Strict):
     variant: Name
     split: Literal["train", "val", "test"] = "test"
     views: Views = "one_crop"
+    of: str = ""  # which of the numbers that an analysis gives
 
     def __str__(self) -> str:
-        marks = [mark for mark, usual in ((self.split, "test"), (self.views, "one_crop")) if mark != usual]
+        marks = [
+            mark for mark, usual in ((self.split, "test"), (self.views, "one_crop"), (self.of, "")) if mark != usual
+        ]
         return f"{self.variant} ({', '.join(marks)})" if marks else self.variant
 
 
@@ -35,6 +46,13 @@ class Figures(Strict):
     effect: float | None = None
     treatment: float | None = None
     control: float | None = None
+
+
+class Step(Strict):
+    """One of several comparisons that a claim makes at once."""
+
+    treatment: Side
+    control: Side
 
 
 class Claim(Strict):
@@ -47,8 +65,9 @@ class Claim(Strict):
     figures: dict[Key, Figures] = Field(min_length=1)  # the main metric first
     treatment: Side | None = None
     control: Side | None = None
+    steps: list[Step] = Field(default_factory=list)  # the claim holds if all of them do: the weakest is shown
     data: list[str] = Field(default_factory=list)  # where a run counts as the paper's own experiment
-    net: Literal["alexnet", "four_layer"] = "alexnet"
+    net: Literal["alexnet", "small"] = "alexnet"  # small: the authors' nets for CIFAR-10
     agreement: Agreement = "equal"
     not_run: str | None = None
     cannot_run: str | None = None
@@ -57,16 +76,17 @@ class Claim(Strict):
     def _testable_or_explained(self) -> Self:
         if self.kind == "observation" and not (self.not_run or self.cannot_run):
             raise ValueError(f"{self.id}: an observation says under not_run or cannot_run why it has no result")
-        if self.kind in ("effect", "limit") and not (self.treatment and self.control):
-            raise ValueError(f"{self.id}: accepted is a treatment and a control")
+        if self.kind in ("effect", "limit") and not (self.steps or (self.treatment and self.control)):
+            raise ValueError(f"{self.id}: accepted is a treatment and a control, or steps that have them")
         if self.kind in ("effect", "limit", "absolute") and self.measure not in RUN_MEASURES:
             raise ValueError(f"{self.id}: measure = {self.measure!r}: accepted is one of {', '.join(RUN_MEASURES)}")
         return self
 
     def metric(self, key: Key) -> str:
         prefix = ""
-        if self.measure == "error" and self.treatment:
-            prefix = "test_minus_val_" if self.kind == "limit" else f"{self.treatment.split}_"
+        if self.measure == "error" and (self.treatment or self.steps):
+            split = self.treatment.split if self.treatment else self.steps[0].treatment.split
+            prefix = "test_minus_val_" if self.kind == "limit" else f"{split}_"
         return f"{prefix}{self.measure}" + ("" if key == "value" else f"_{key}")
 
     def row_id(self, key: Key) -> str:
@@ -78,6 +98,16 @@ class Question(Strict):
     statement: str
     treatment: Side
     control: Side
+    measure: Name = "error"
+    unit: Literal["points", "ratio"] = "points"
+
+    def metric(self, key: Key) -> str:
+        prefix = f"{self.treatment.split}_" if self.measure == "error" else ""
+        return f"{prefix}{self.measure}" + ("" if self.unit == "ratio" else f"_{key}")
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        return ("value",) if self.unit == "ratio" else ("top1", "top5")
 
 
 class Registry(Strict):

@@ -6,34 +6,21 @@ from typing import Literal, cast
 
 import pandas as pd
 
-from pipeline.paper.claims import Claim, Figures, Key, Question, Side, registry
+from pipeline.paper.claims import Claim, Figures, Key, Question, Side, Step, registry
 from pipeline.paper.net import full_size_table, paper_net
 from pipeline.report.collect import Results
-from pipeline.statistics.effects import Effect, Interval, holm, mean_interval, paired_effect
-from pipeline.statistics.verdicts import Evidence, Verdict, judge, judge_exact, judge_question
+from pipeline.report.measures import Measured, Unequal, absolute, compare, unmeasured
+from pipeline.statistics.effects import Interval, holm
+from pipeline.statistics.verdicts import NO_WORD, Evidence, Verdict, judge, judge_exact, judge_question
 
 COLUMNS = [
-    "id",
-    "section",
-    "statement",
-    "metric",
-    "unit",
-    "treatment",
-    "control",
-    "treatment_value",
-    "control_value",
-    "paper_effect",
-    "effect",
-    "low",
-    "high",
-    "seeds",
-    "verdict",
-    "reason",
+    *("id", "section", "statement", "metric", "unit", "treatment", "control", "treatment_value", "control_value"),
+    *("paper_effect", "effect", "low", "high", "seeds", "verdict", "reason"),
 ]
 TOP5_CLASSES = 10  # with no more classes than these top-5 says nothing
 NOTHING = Interval(0)
 NOT_RUN = Verdict("not run at this scale")
-REACHED = 25.0  # % training error (Figure 1)
+SMALL = "small"  # claims about the authors' small nets
 
 
 @dataclass(frozen=True)
@@ -65,14 +52,18 @@ class Row:
         return self.key != "top5"
 
 
-def claim_rows(results: Results, checks: Mapping[str, bool]) -> tuple[list[Row], list[Row]]:
-    """The rows of the claims and those of the questions, judged together: Holm's adjustment spans both."""
-    claims = [_claim_row(results, claim, key, checks) for claim in registry().claims for key in claim.figures]
-    questions = [_question_row(results, question, key) for question in registry().questions for key in ("top1", "top5")]
-    rows = [*claims, *questions]
-    adjusted = holm([row.evidence.p if row.evidence else None for row in rows])
-    judged = [_judged(row, p) for row, p in zip(rows, adjusted, strict=True)]
-    return judged[: len(claims)], judged[len(claims) :]
+def claim_rows(results: Results, checks: Mapping[str, bool]) -> list[Row]:
+    """The rows of the paper's claims. Holm's adjustment spans those that have a verdict."""
+    rows = [_claim_row(results, claim, key, checks) for claim in registry().claims for key in claim.figures]
+    return _all_judged(rows)
+
+
+def question_rows(results: Results) -> list[Row]:
+    """The rows of our own questions, and of each variant that nothing else compares. Holm's adjustment spans these."""
+    variants = results.params.variants
+    asked = [q for q in registry().questions if {q.treatment.variant, q.control.variant} <= set(variants)]
+    questions = [*asked, *_other_variants(results)]
+    return _all_judged([_question_row(results, question, key) for question in questions for key in question.keys])
 
 
 def frame(rows: list[Row]) -> pd.DataFrame:
@@ -104,11 +95,35 @@ def frame(rows: list[Row]) -> pd.DataFrame:
 
 
 def is_paper_experiment(results: Results, claim: Claim) -> bool:
-    """Whether runs of this scale are the claim's own: its data, all of them, and the full net."""
+    """Whether runs of this scale are the claim's own: its data as published, all of them, and the full net."""
     data, net = results.params.data, results.params.net
     whole = data.train_images is None and data.test_images is None
-    full = claim.net == "alexnet" and net.width == 1 and net.crop_px == paper_net().crop_px
-    return data.dataset in claim.data and whole and full
+    published = data.folder is None or data.dataset.startswith("imagenet")  # CIFAR-10 in a folder was encoded anew
+    full = claim.net == SMALL or (net.width == 1 and net.crop_px == paper_net().crop_px)
+    return data.dataset in claim.data and whole and published and full
+
+
+def _other_variants(results: Results) -> list[Question]:
+    """A question for each variant that no claim and no question of the registry compares with the baseline."""
+    compared = [(claim.treatment, claim.control) for claim in registry().claims if _applies(results, claim)]
+    compared += [(step.treatment, step.control) for claim in registry().claims for step in claim.steps]
+    compared += [(question.treatment, question.control) for question in registry().questions]
+    names = {side.variant for sides in compared for side in sides if side} | {"baseline"}
+    return [
+        Question(
+            id=name,
+            statement=f"{variant.sentence} Does that change the error?",
+            treatment=Side(variant="baseline"),
+            control=Side(variant=name),
+        )
+        for name, variant in results.params.variants.items()
+        if name not in names
+    ]
+
+
+def _all_judged(rows: list[Row]) -> list[Row]:
+    adjusted = holm([row.evidence.p if row.evidence else None for row in rows])
+    return [_judged(row, p) for row, p in zip(rows, adjusted, strict=True)]
 
 
 def _claim_row(results: Results, claim: Claim, key: Key, checks: Mapping[str, bool]) -> Row:
@@ -128,7 +143,14 @@ def _claim_row(results: Results, claim: Claim, key: Key, checks: Mapping[str, bo
         return replace(row, verdict=Verdict(NOT_RUN.word, claim.not_run))
     if claim.kind == "exact":
         return _exact_row(row, claim, checks)
+    if not _applies(results, claim):
+        nets = "the whole net" if results.params.net.architecture == "alexnet" else "the authors' small nets"
+        return replace(row, verdict=Verdict(NOT_RUN.word, f"this scale trains {nets}"))
     return _run_row(results, row, claim)
+
+
+def _applies(results: Results, claim: Claim) -> bool:
+    return (claim.net == SMALL) == (results.params.net.architecture != "alexnet")
 
 
 def _exact_row(row: Row, claim: Claim, checks: Mapping[str, bool]) -> Row:
@@ -158,22 +180,34 @@ def _exact_value(claim: Claim, checks: Mapping[str, bool]) -> float | None:
 
 
 def _run_row(results: Results, row: Row, claim: Claim) -> Row:
-    assert claim.treatment is not None
     own = is_paper_experiment(results, claim)
-    if claim.kind == "absolute" and not own:
-        needs = " or ".join(claim.data)
-        return replace(row, verdict=Verdict(NOT_RUN.word, f"an error by itself needs {needs} and the full net"))
-    sides = [claim.treatment] if claim.control is None else [claim.treatment, claim.control]
-    if missing := _missing(results, sides):
-        return replace(row, verdict=Verdict(NOT_RUN.word, missing))
-    values = [_values(results, claim.measure, side, row.key) for side in sides]
     if claim.kind == "absolute":
-        interval = mean_interval(values[0])
-        effect = Effect(interval, interval.sd, None, int(values[0].isna().sum()))
-    else:
-        limit = (row.figures.effect or 0.0) if claim.kind == "limit" else 0.0
-        effect = paired_effect(*values, ratio=claim.unit == "ratio", limit=limit)
-    return _measured(results, row, values, effect, own)
+        assert claim.treatment is not None
+        if not own:
+            needs = " or ".join(claim.data)
+            return replace(row, verdict=Verdict(NOT_RUN.word, f"an error by itself needs {needs} and the full net"))
+        if missing := _missing(results, [claim.treatment]):
+            return replace(row, verdict=Verdict(NOT_RUN.word, missing))
+        return _measured(results, row, absolute(results, claim.treatment, row.key), own)
+    steps = claim.steps or [Step(treatment=cast("Side", claim.treatment), control=cast("Side", claim.control))]
+    if missing := _missing(results, [side for step in steps for side in (step.treatment, step.control)]):
+        return replace(row, verdict=Verdict(NOT_RUN.word, missing))
+    if reason := unmeasured(results, claim.id, steps[0].treatment):
+        return replace(row, verdict=Verdict(NOT_RUN.word, reason))
+    limit = (row.figures.effect or 0.0) if claim.kind == "limit" else None
+    return _weakest([_compared(results, row, claim.measure, step, limit, own) for step in steps])
+
+
+def _weakest(rows: list[Row]) -> Row:
+    """What holds only if all steps do is as sure as the least sure of them (an intersection-union test)."""
+
+    def strength(row: Row) -> float:
+        mean, half = row.effect.mean, row.effect.half_width
+        if mean is None or half is None:
+            return float("-inf")
+        return mean / half if half else mean * float("inf")
+
+    return min(rows, key=strength)
 
 
 def _question_row(results: Results, question: Question, key: Key) -> Row:
@@ -181,37 +215,45 @@ def _question_row(results: Results, question: Question, key: Key) -> Row:
         id=f"{question.id}_top5" if key == "top5" else question.id,
         claim=question,
         key=key,
-        metric=f"test_error_{key}",
-        unit="points",
+        metric=question.metric(key),
+        unit=question.unit,
         figures=Figures(),
         treatment=str(question.treatment),
         control=str(question.control),
     )
-    sides = [question.treatment, question.control]
-    if missing := _missing(results, sides):
+    if missing := _missing(results, [question.treatment, question.control]):
         return replace(row, verdict=Verdict(NOT_RUN.word, missing))
-    values = [_values(results, "error", side, key) for side in sides]
-    return _measured(results, row, values, paired_effect(*values), False)
+    step = Step(treatment=question.treatment, control=question.control)
+    return _compared(results, row, question.measure, step, None, False)
 
 
-def _measured(results: Results, row: Row, values: list[pd.Series], effect: Effect, own: bool) -> Row:
+def _compared(results: Results, row: Row, measure: str, step: Step, limit: float | None, own: bool) -> Row:
+    row = replace(row, treatment=str(step.treatment), control=str(step.control))
+    try:
+        measured = compare(results, measure, step.treatment, step.control, row.key, limit)
+    except Unequal as problem:
+        results.holes.append(f"{row.id}: {problem}")
+        return replace(row, verdict=Verdict("inconclusive" if isinstance(row.claim, Claim) else NO_WORD, str(problem)))
+    return _measured(results, row, measured, own)
+
+
+def _measured(results: Results, row: Row, measured: Measured, own: bool) -> Row:
     """The row with its numbers and, where it may have a verdict, the evidence for it."""
-    paired = pd.concat(values, axis=1).dropna()
-    arms = [None if paired.empty else float(paired.iloc[:, column].mean()) for column in range(len(values))]
+    effect = measured.effect
     row = replace(
         row,
-        treatment_value=arms[0],
-        control_value=arms[1] if len(arms) > 1 else None,
+        treatment_value=measured.arms[0],
+        control_value=measured.arms[1] if len(measured.arms) > 1 else None,
         effect=effect.interval,
         left_out=effect.left_out,
     )
-    if effect.interval.mean is None:
-        return replace(row, verdict=Verdict("inconclusive", f"no pair is complete, {effect.left_out} left out"))
-    if row.key == "top5" and len(results.classes) <= TOP5_CLASSES:
-        return replace(
-            row, verdict=Verdict("", f"top-5 of {len(results.classes) or 'unknown'} classes carries no verdict")
-        )
     claim = row.claim
+    if effect.interval.mean is None:
+        word = "inconclusive" if isinstance(claim, Claim) else "no difference seen"
+        return replace(row, verdict=Verdict(word, f"no pair is complete, {effect.left_out} left out"))
+    if row.key == "top5" and len(results.classes) <= TOP5_CLASSES:
+        reason = f"top-5 of {len(results.classes) or 'unknown'} classes carries no verdict"
+        return replace(row, verdict=Verdict(NO_WORD, reason))
     kind = claim.kind if isinstance(claim, Claim) else "effect"
     return replace(
         row,
@@ -224,9 +266,11 @@ def _measured(results: Results, row: Row, values: list[pd.Series], effect: Effec
             low=effect.interval.low,
             high=effect.interval.high,
             sd=effect.sd,
-            p=effect.p,
+            p=None if kind == "absolute" else effect.p,
             p_adjusted=None,
             pairs=effect.interval.n,
+            image_variance=effect.image_variance,
+            censored=effect.censored,
         ),
     )
 
@@ -250,28 +294,11 @@ def _missing(results: Results, sides: list[Side]) -> str:
     for side in sides:
         if side.views == "ten_crop" and side.variant not in results.params.evaluate.ten_crop:
             return f"{side.variant} is not evaluated on ten crops at this scale"
+        if side.of and side.variant not in results.params.evaluate.analyses:
+            return f"{side.variant} is not analysed at this scale"
         if not results.has(side.variant):
             return f"variant {side.variant} has no results (see Holes)"
     return ""
-
-
-def _values(results: Results, measure: str, side: Side, key: Key) -> pd.Series:
-    """One arm's values of a measure, by seed."""
-    if measure == "error":
-        return results.by_seed(side, f"error_{key}")
-    if measure == "overfitting":
-        test, train = (
-            results.by_seed(side.model_copy(update={"split": split}), f"error_{key}") for split in ("test", "train")
-        )
-        return test - train
-    return _epochs_to(results, side.variant)
-
-
-def _epochs_to(results: Results, variant: str) -> pd.Series:
-    """The first epoch whose training error is no more than REACHED; NaN where none is."""
-    histories = results.histories
-    reached = histories[(histories["variant"] == variant) & (histories["train_error_top1"] <= REACHED)]
-    return reached.groupby("seed")["epoch"].min().astype(float).reindex(results.params.seeds)
 
 
 def _short(value: float | None) -> str:

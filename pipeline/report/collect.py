@@ -4,23 +4,26 @@ import json
 import math
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from pipeline import paths
 from pipeline.checksums import damage, verify
 from pipeline.errors import UserError
 from pipeline.evaluation.metrics import median_seed
-from pipeline.paper.claims import Side, Views
+from pipeline.paper.claims import Key, Side, Views
 from pipeline.params import Params, read_yaml
+from pipeline.statistics.crossed import errors_by_seed
 
 ERROR_COLUMNS = ["variant", "seed", "split", "views", "metric", "value"]
 HISTORY_COLUMNS = ["epoch", "train_error_top1", "val_error_top1", "val_error_top5"]
 NO_HISTORY = ["variant", "seed", *HISTORY_COLUMNS]
-TRIAL_COLUMNS = ["number", "state", "lr", "weight_decay", "val_error_top1", "epochs"]
+TRIAL_COLUMNS = ["number", "state", "lr", "weight_decay", "objective", "value", "epochs"]
+PREDICTION_COLUMNS = ["seed", "split", "views", "index", "rank", "p_label"]
 
 
 @dataclass(frozen=True)
@@ -30,10 +33,13 @@ class Results:
     errors: pd.DataFrame  # ERROR_COLUMNS, in percent
     histories: pd.DataFrame  # history.csv with variant and seed in front
     runs: pd.DataFrame  # one row for each run.json
-    trials: pd.DataFrame  # trials.csv
-    chosen: dict[str, float]  # what best.yaml sets
+    trials: dict[str, pd.DataFrame]  # trials.csv of each study
+    chosen: dict[str, dict[str, float]]  # what the best.yaml of each study sets
+    analyses: dict[str, dict[str, Any]]  # analyses.json of each variant that has one
     meta: dict[str, Any]  # meta.json
     holes: list[str]
+    _on_images: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
+    _predictions: dict[str, pd.DataFrame] = field(default_factory=dict, repr=False)
 
     @property
     def classes(self) -> list[str]:
@@ -49,6 +55,32 @@ class Results:
             & (errors["metric"] == metric)
         ]
         return chosen.set_index("seed")["value"].astype(float).reindex(self.params.seeds)
+
+    def on_images(self, side: Side, key: Key) -> np.ndarray:
+        """One arm's errors on each image, 0 or 100 %: (seeds, images). NaN where a seed has no result."""
+        name = f"{side} {key}"
+        if name not in self._on_images:
+            predictions = self._predictions_of(side.variant)
+            top = 5 if key == "top5" else 1
+            try:
+                errors = errors_by_seed(predictions, self.params.seeds, split=side.split, views=side.views, top=top)
+            except (KeyError, ValueError) as error:
+                self.holes.append(f"{side}: predictions cannot be used ({' '.join(str(error).split())[:100]})")
+                errors = np.full((len(self.params.seeds), 1), np.nan)
+            errors[self.by_seed(side, f"error_{key}").isna().to_numpy()] = np.nan
+            self._on_images[name] = errors
+        return self._on_images[name]
+
+    def _predictions_of(self, variant: str) -> pd.DataFrame:
+        if variant not in self._predictions:
+            path = self.root / paths.evaluation(self.params.scale, variant) / "predictions.parquet"
+            self._predictions[variant] = _parquet(path, self.root, self.holes)
+        return self._predictions[variant]
+
+    def run_fact(self, variant: str, name: str) -> pd.Series:
+        """What run.json says of each finished run of the variant, by seed; NaN where there is none."""
+        runs = self.runs[(self.runs["variant"] == variant) & (self.runs["status"] == "finished")]
+        return runs.reindex(columns=["seed", name]).set_index("seed")[name].reindex(self.params.seeds)
 
     def has(self, variant: str) -> bool:
         """Whether any seed of the variant was evaluated, or failed before it could be."""
@@ -77,16 +109,21 @@ def collect(params: Params, root: Path) -> Results:
                 history.insert(0, "variant", variant)
                 history.insert(1, "seed", seed)
                 histories.append(history)
-    tune = root / paths.tune(params.scale)
-    trials = _csv(tune / "trials.csv", TRIAL_COLUMNS, root, holes) if "tuned" in params.variants else None
+    studies = {study: root / paths.tune(params.scale, study) for study in params.used_studies()}
+    trials = {study: _csv(folder / "trials.csv", TRIAL_COLUMNS, root, holes) for study, folder in studies.items()}
+    analysed = [variant for variant in params.evaluate.analyses if variant in params.variants]
     return Results(
         params=params,
         root=root,
         errors=pd.DataFrame(errors, columns=ERROR_COLUMNS),
         histories=pd.concat(histories, ignore_index=True) if histories else pd.DataFrame(columns=NO_HISTORY),
         runs=pd.DataFrame(runs) if runs else pd.DataFrame(columns=["variant", "seed", "status"]),
-        trials=pd.DataFrame(columns=TRIAL_COLUMNS) if trials is None else trials,
-        chosen=_chosen(tune / "best.yaml", root, holes) if "tuned" in params.variants else {},
+        trials={study: table for study, table in trials.items() if table is not None},
+        chosen={study: _chosen(folder / "best.yaml", root, holes) for study, folder in studies.items()},
+        analyses={
+            variant: _json(root / paths.evaluation(params.scale, variant) / "analyses.json", root, holes)
+            for variant in analysed
+        },
         meta=_json(root / paths.data(params.data.dataset) / "meta.json", root, holes),
         holes=holes,
     )
@@ -145,6 +182,20 @@ def _chosen(path: Path, root: Path, holes: list[str]) -> dict[str, float]:
     except (UserError, KeyError, TypeError, ValueError):
         holes.append(hole(path, root))
         return {}
+
+
+def _parquet(path: Path, root: Path, holes: list[str]) -> pd.DataFrame:
+    """Predictions; a seed of which one is not a number is a hole, and left out."""
+    try:
+        verify(path)
+        table = pd.read_parquet(path, columns=PREDICTION_COLUMNS)
+    except (OSError, ValueError, UserError):
+        holes.append(hole(path, root))
+        return pd.DataFrame(columns=PREDICTION_COLUMNS)
+    damaged = table.loc[table[["rank", "p_label"]].isna().any(axis=1), "seed"].unique()
+    for seed in damaged:
+        holes.append(f"`{path.relative_to(root)}`, seed {seed}: a prediction is not a number")
+    return table[~table["seed"].isin(damaged)]
 
 
 def _json(path: Path, root: Path, holes: list[str]) -> dict[str, Any]:

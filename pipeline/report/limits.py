@@ -2,16 +2,14 @@
 
 from collections.abc import Iterator
 
-from pipeline.paper.claims import Side
 from pipeline.paper.net import paper_net
 from pipeline.paper.recipe import both_readings
 from pipeline.params import Params, Recipe
 from pipeline.report.claims_table import TOP5_CLASSES, Row
 from pipeline.report.collect import Results
 from pipeline.report.tables import number
+from pipeline.report.variants import seeds_that_guess
 from pipeline.statistics.effects import LEVEL
-
-NEAR_GUESSING = 1.0  # points
 
 
 def departures(params: Params) -> list[str]:
@@ -28,7 +26,7 @@ def departures(params: Params) -> list[str]:
             "source. The paper prints the eigenvalues (section 4.1), their squares, which on grey levels from 0 to "
             "255 would leave nothing of the image."
         )
-    if params.net.columns == "two":
+    if params.net.architecture == "alexnet" and params.net.columns == "two":
         lines.append("Both columns run on one device, as groups of kernels; the paper gives each a GPU (section 3.2).")
     lines.append(
         f"The rate drops when the validation error has not improved for {params.train.patience_epochs} epochs; "
@@ -59,16 +57,11 @@ def what_it_cannot_show(results: Results, claims: list[Row]) -> list[str]:
 
 def _guessing(results: Results) -> Iterator[str]:
     """Runs that did not start to learn: they say nothing about what an ingredient gains."""
-    if not results.classes:
-        return
-    guessing = 100 * (1 - 1 / len(results.classes))
     for variant in results.params.variants:
-        errors = results.by_seed(Side(variant=variant), "error_top1")
-        seeds = [str(seed) for seed, error in errors.items() if error > guessing - NEAR_GUESSING]
-        if seeds:
+        if seeds := seeds_that_guess(results, variant):
             yield (
-                f"`{variant}` did not learn with seed {', '.join(seeds)}: its test error is that of guessing, "
-                f"{guessing:.1f} %. A comparison with it is about whether a net starts to learn, not how well it ends."
+                f"`{variant}` did not learn with seed {', '.join(map(str, seeds))}: its test error is that of "
+                "guessing. A comparison with it is about whether a net starts to learn, not how well it ends."
             )
 
 
@@ -107,8 +100,8 @@ def _images(results: Results) -> Iterator[str]:
     counts = results.meta.get("counts")
     test = f"{counts['test']:,} " if isinstance(counts, dict) and isinstance(counts.get("test"), int) else ""
     yield (
-        f"The intervals span seeds only: all runs share one training set and the same {test}test images, so that "
-        "another draw of images could move a figure by more than its interval."
+        f"The intervals of effects allow for other seeds and for other images than the {test}test images; all runs "
+        "share one training set, and another draw of that could move a figure by more than its interval."
     )
     if 0 < len(results.classes) <= TOP5_CLASSES:
         yield f"Top-5 error of {len(results.classes)} classes is printed, and carries no verdict."

@@ -38,9 +38,10 @@ def provenance(results: Results) -> str:
         "## Versions that made the report",
         markdown(pd.DataFrame([{"package": name, "version": _version(name)} for name in PACKAGES])),
     ]
-    if "seconds" in results.trials and not results.trials.empty:
-        seconds = pd.to_numeric(results.trials["seconds"], errors="coerce").sum()
-        parts += ["## Tuning", f"{len(results.trials)} trials took {number(seconds, 0)} s together."]
+    trials = pd.concat(results.trials.values()) if results.trials else pd.DataFrame()
+    if "seconds" in trials and not trials.empty:
+        seconds = pd.to_numeric(trials["seconds"], errors="coerce").sum()
+        parts += ["## Tuning", f"{len(trials)} trials took {number(seconds, 0)} s together."]
     return "\n\n".join(parts) + "\n"
 
 

@@ -5,35 +5,43 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from ruamel.yaml import YAML
 
 from pipeline.files import replacing_folder, write_text
 from pipeline.paper.claims import registry
 from pipeline.params import Params
-from pipeline.report import claims_table, figures, limits, sections
+from pipeline.report import analyses, background, claims_table, dynamics, figures, limits, sections, tuning, variants
 from pipeline.report.claims_table import Row
 from pipeline.report.collect import Results, collect
 from pipeline.report.curves import write_curves
+from pipeline.report.html import html_page
 from pipeline.report.provenance import provenance
 
 TEMPLATE = "template.md.j2"
+COMPARISONS = (("Pooling", "overlap_pool"), ("Dropout", "dropout_overfit"), ("Response normalisation", "lrn_imagenet"))
+SMALL_COMPARISONS = (("Response normalisation", "lrn_cifar"),)
+OVERVIEW = ("figure1.png", "effects.png", "ensembles.png", "curves.png")  # of these the first three that there are
+OVERVIEW_FIGURES = 3
 
 
 def write_report(params: Params, out: Path, root: Path = Path(), checks: Mapping[str, bool] | None = None) -> None:
     """Report on the runs below `root`. `checks`: by claim id, whether the code does exactly what the paper states."""
     results = collect(params, root)
-    claims, questions = claims_table.claim_rows(results, checks or {})
+    claims, questions = claims_table.claim_rows(results, checks or {}), claims_table.question_rows(results)
     with replacing_folder(out) as folder:
-        holes = list(results.holes)
-        captions = figures.draw_all(results, claims, folder / "figures", holes)
+        captions = figures.draw_all(results, claims, questions, folder / "figures", results.holes)
         write_text(folder / "claims.csv", claims_table.frame(claims).to_csv(index=False))
+        write_text(folder / "questions.csv", claims_table.frame(questions).to_csv(index=False))
         write_curves(results, folder / "curves")
         write_text(folder / "provenance.md", provenance(results))
-        write_text(folder / "report.md", _markdown(results, claims, questions, captions, holes))
+        page = _markdown(_context(results, claims, questions, captions))
+        write_text(folder / "report.md", page)
+        write_text(folder / "report.html", html_page(page, folder))
+        with (folder / "params.yaml").open("w") as file:
+            YAML().dump(params.model_dump(), file)
 
 
-def _markdown(
-    results: Results, claims: list[Row], questions: list[Row], captions: dict[str, str], holes: list[str]
-) -> str:
+def _markdown(context: Mapping[str, Any]) -> str:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         undefined=StrictUndefined,
@@ -42,49 +50,64 @@ def _markdown(
         keep_trailing_newline=True,
         autoescape=False,
     )
-    return environment.get_template(TEMPLATE).render(_context(results, claims, questions, captions, holes))
+    return environment.get_template(TEMPLATE).render(context)
 
 
-def _context(
-    results: Results, claims: list[Row], questions: list[Row], captions: dict[str, str], holes: list[str]
-) -> dict[str, Any]:
+def _context(results: Results, claims: list[Row], questions: list[Row], captions: dict[str, str]) -> dict[str, Any]:
     params = results.params
+    whole_net = params.net.architecture == "alexnet"
+    overview = [name for name in OVERVIEW if name in captions][:OVERVIEW_FIGURES]
+    comparisons = COMPARISONS if whole_net else SMALL_COMPARISONS
     return {
         "params": params,
-        "chosen": results.chosen,
+        "whole_net": whole_net,
         "claims": claims,
         "claim_count": len(registry().claims),
         "verdict_counts": sections.verdict_counts(claims),
         "headline": sections.headline(results),
         "effects": sections.effects(claims),
-        "comparisons": [_comparison(results, claims, *section) for section in COMPARISONS],
+        "comparisons": [_comparison(results, claims, *section) for section in comparisons],
         "every_claim": sections.every_claim(claims),
-        "questions": questions,
-        "questions_table": sections.questions(questions),
-        "trials": sections.trials(results),
-        "tuning_answer": sections.tuning_answer(results, questions),
+        "every_variant": variants.every_variant(results),
+        "not_learning": variants.what_keeps_from_learning(results),
+        "readings": sections.questions(variants.readings(results, questions)),
+        "dynamics": dynamics.course(results),
+        "analysed": bool(results.analyses.get(analyses.VARIANT)),
+        "ensembles": analyses.ensembles(results),
+        "neighbours": analyses.neighbours(results),
+        "shifts": analyses.shifts(results),
+        "thinned": analyses.thinned(results),
+        "questions": [row for row in questions if row.main],
+        "questions_table": sections.questions(row for row in questions if row.main and row.effect.n),
+        "studies": {study: (tuning.best(results, study), tuning.trials(results, study)) for study in results.trials},
+        "tuning_answer": tuning.answer(results, questions),
+        "article": background.article_table(sections.in_words(claims)),
+        "article_words": background.article_words(),
+        "rivals": background.rivals_table(),
+        "reproductions": background.reproductions_table(),
+        "architectures": background.architectures_table(),
+        "anchors": background.anchors_table(),
         "layers": sections.layers(),
         "misprint": sections.misprint(),
         "departures": limits.departures(params),
-        "captions": captions,
+        "overview": {name: captions[name] for name in overview},
+        "captions": {name: caption for name, caption in captions.items() if name not in overview},
         "limits": limits.what_it_cannot_show(results, claims),
-        "holes": holes,
+        "holes": results.holes,
     }
-
-
-COMPARISONS = (("Pooling", "overlap_pool"), ("Dropout", "dropout_overfit"), ("Response normalisation", "lrn_imagenet"))
 
 
 def _comparison(results: Results, claims: list[Row], title: str, claim_id: str) -> dict[str, Any]:
     claim = registry().claim(claim_id)
     assert claim.control
     rows = [row for row in claims if row.claim is claim]
+    run = any(row.effect.n for row in rows)
     return {
         "title": title,
         "claim": claim,
         "rows": rows,
-        "run": any(row.effect.n for row in rows),
+        "run": run,
         "control": results.params.variants.get(claim.control.variant),
-        "arms": sections.arms(results, claim_id),
-        "effects": sections.arm_effects(results, claim_id, rows),
+        "arms": sections.arms(results, claim_id) if run else "",
+        "effects": sections.arm_effects(results, claim_id, rows) if run else "",
     }

@@ -8,9 +8,10 @@ import pandas as pd
 from pipeline.paper.claims import Claim, Key, Side, Views, registry
 from pipeline.paper.net import full_size_table, paper_net
 from pipeline.report.claims_table import Row
-from pipeline.report.collect import TRIAL_COLUMNS, Results
+from pipeline.report.collect import Results
+from pipeline.report.measures import compare
 from pipeline.report.tables import NOTHING, between, either, markdown, number, signed, with_interval
-from pipeline.statistics.effects import Interval, mean_interval, paired_effect
+from pipeline.statistics.effects import Interval, mean_interval
 from pipeline.statistics.verdicts import CLAIM_WORDS
 
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
@@ -87,16 +88,10 @@ def arm_effects(results: Results, claim_id: str, rows: list[Row]) -> str:
     shown = []
     for split, name in SPLITS.items():
         for key, top in TOPS.items():
-            pair = [
-                results.by_seed(side.model_copy(update={"split": split}), f"error_{key}")
-                for side in (claim.treatment, claim.control)
-            ]
+            treatment, control = (side.model_copy(update={"split": split}) for side in (claim.treatment, claim.control))
+            effect = compare(results, "error", treatment, control, key).effect.interval
             figures = claim.figures.get(key) if split == "test" and claim.measure == "error" else None
-            shown.append(
-                _effect_cells(
-                    f"{top} error, {name}", paired_effect(*pair).interval, figures.effect if figures else None
-                )
-            )
+            shown.append(_effect_cells(f"{top} error, {name}", effect, figures.effect if figures else None))
     if claim.measure == "overfitting":
         row = next(row for row in rows if row.id == claim_id)
         shown.append(_effect_cells("top-1 error, test minus training", row.effect, row.figures.effect))
@@ -126,13 +121,23 @@ def every_claim(rows: list[Row]) -> str:
     return markdown(pd.DataFrame(shown), numbers=("paper", "here"))
 
 
-def questions(rows: list[Row]) -> str:
+def in_words(rows: Iterable[Row]) -> dict[str, str]:
+    """What was found for each claim that has a verdict of its own here, in a phrase."""
+    return {
+        row.id: f"{_here(row)}: {row.verdict.word}"
+        for row in rows
+        if row.main and row.verdict.word and row.effect.mean is not None
+    }
+
+
+def questions(rows: Iterable[Row]) -> str:
+    """Rows that have a result and no claim of the paper behind them."""
     shown = [
         {
             "question": row.id,
             "compared": f"{row.control} against {row.treatment}",
             "metric": row.metric,
-            "effect here, points": _measured(row),
+            "effect here": _measured(row),
             "95 % interval": between(row.effect.low, row.effect.high) + _mark(row),
             "pairs": row.effect.n,
             "answer": row.verdict.word or NOTHING,
@@ -140,41 +145,7 @@ def questions(rows: list[Row]) -> str:
         }
         for row in rows
     ]
-    return markdown(pd.DataFrame(shown), numbers=("effect here, points", "95 % interval", "pairs"))
-
-
-def trials(results: Results) -> str:
-    """Every trial of the study, without the time it took. One that was cut off was tried again, and is left out."""
-    table = results.trials.reindex(columns=TRIAL_COLUMNS).sort_values("number", kind="stable")
-    table = table[table["state"] != "FAIL"]
-    shown = pd.DataFrame(
-        {
-            "trial": [str(number) for number in range(len(table))],
-            "state": table["state"],
-            "learning rate": [_short(value) for value in table["lr"]],
-            "weight decay": [_short(value) for value in table["weight_decay"]],
-            "last validation error, %": [
-                number(value) for value in pd.to_numeric(table["val_error_top1"], errors="coerce")
-            ],
-            "epochs": [number(value, 0) for value in pd.to_numeric(table["epochs"], errors="coerce")],
-        }
-    )
-    return markdown(shown, numbers=("trial", "learning rate", "weight decay", "last validation error, %", "epochs"))
-
-
-def tuning_answer(results: Results, rows: list[Row]) -> str:
-    """Whether the tuned values beat the paper's on the test images, in a sentence."""
-    if results.chosen and all(getattr(results.params.train, name) == value for name, value in results.chosen.items()):
-        return "No trial did better than the baseline's own values, so that `tuned` is the baseline once more."
-    row = next(row for row in rows if row.id == "tuned_vs_paper")
-    if row.effect.mean is None:
-        return f"There is no answer here: {row.verdict.reason}."
-    interval = between(row.effect.low, row.effect.high)
-    figures = f"{signed(row.effect.mean)} points, 95 % interval {interval}, {row.effect.n} pairs"
-    if row.verdict.word != "differs":
-        return f"On the test images no difference was seen between the tuned and the paper's values ({figures})."
-    beaten = "beat" if row.effect.mean > 0 else "did not beat"
-    return f"On the test images the tuned values {beaten} the paper's ({figures}; positive: tuning gains)."
+    return markdown(pd.DataFrame(shown), numbers=("effect here", "95 % interval", "pairs"))
 
 
 def layers() -> str:
@@ -262,13 +233,6 @@ def _plain(value: float | None, unit: str) -> str:
     if value is None:
         return NOTHING
     return f"{value:,.0f}" if unit == "count" else f"{value:g}"
-
-
-def _short(value: object) -> str:
-    try:
-        return f"{float(str(value)):.3g}"
-    except ValueError:
-        return NOTHING
 
 
 def _mark(row: Row) -> str:

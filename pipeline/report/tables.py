@@ -1,5 +1,6 @@
 """Numbers and tables as Markdown."""
 
+import math
 from collections.abc import Collection
 
 import pandas as pd
@@ -27,6 +28,8 @@ def number(value: float | None, decimals: int = 2) -> str:
     """Thousands apart; no sign before a zero."""
     if value is None or pd.isna(value):
         return NOTHING
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
     text = f"{value:,.{decimals}f}"
     return text.lstrip("-") if float(text.replace(",", "")) == 0 else text
 

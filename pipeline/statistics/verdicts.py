@@ -134,7 +134,8 @@ def _inconclusive(evidence: Evidence) -> Verdict:
         reason = "how many seeds would settle it cannot be told from runs that end too early"
     elif needed is None:
         factor = images_factor(size, evidence.image_variance)
-        reason = f"no number of seeds would settle it with fewer than {factor:.1f} times as many test images"
+        times = f"{factor:.1f}" if factor < 10 else f"{factor:,.0f}"
+        reason = f"no number of seeds would settle it with fewer than {times} times as many test images"
     elif needed <= evidence.pairs:
         reason = f"the half-width is below half the size looked for, and {nothing} is not excluded"
     else:

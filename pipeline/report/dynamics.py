@@ -1,0 +1,58 @@
+"""How training went: what sections 4.2 and 5 say about its course."""
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from pipeline.paper.claims import Side
+from pipeline.report.collect import Results
+from pipeline.report.measures import REACHED
+from pipeline.report.tables import markdown, number
+from pipeline.statistics.effects import mean_interval
+
+VARIANTS = ("baseline", "no_dropout", "no_weight_decay", "biases_zero", "no_lr_drops", "tanh", "short")
+
+
+def course(results: Results, variants: Iterable[str] = VARIANTS) -> str:
+    """One row a variant: how soon it learned, when it stopped improving, where it ended."""
+    shown = []
+    for variant in variants:
+        if variant in results.params.variants and results.has(variant):
+            drops = results.run_fact(variant, "lr_drops").dropna()
+            shown.append(
+                {
+                    "variant": variant,
+                    f"epochs to {REACHED:.0f} % training error": _reached(results, variant),
+                    "first drop after epoch": _first_drop(drops),
+                    "drops": number(_mean([len(epochs) for epochs in drops]), 1),
+                    "epochs": number(_mean(results.run_fact(variant, "epochs").dropna()), 0),
+                    **{
+                        f"{name} error at the end, %": number(
+                            mean_interval(
+                                results.by_seed(Side.model_validate({"variant": variant, "split": split}), "error_top1")
+                            ).mean
+                        )
+                        for split, name in (("train", "training"), ("val", "validation"))
+                    },
+                }
+            )
+    return markdown(pd.DataFrame(shown), numbers=list(shown[0])[1:] if shown else ())
+
+
+def _reached(results: Results, variant: str) -> str:
+    """Mean over the seeds that got there, in running training error; and how many did not."""
+    histories = results.histories[results.histories["variant"] == variant]
+    reached = histories[histories["train_error_top1"] <= REACHED].groupby("seed")["epoch"].min()
+    late = histories["seed"].nunique() - len(reached)
+    return f"{number(_mean(reached), 1)}" + (f"; {late} never" if late else "")
+
+
+def _first_drop(drops: pd.Series) -> str:
+    first = [epochs[0] for epochs in drops if epochs]
+    late = len(drops) - len(first)
+    return f"{number(_mean(first), 1)}" + (f"; {late} never" if late else "")
+
+
+def _mean(values: Iterable[float]) -> float | None:
+    known = list(values)
+    return sum(known) / len(known) if known else None

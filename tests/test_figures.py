@@ -1,0 +1,503 @@
+"""Figures drawn from made-up results, in memory."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from safetensors.numpy import save_file
+
+from pipeline import paths
+from pipeline.paper.claims import Claim, Question, Side, registry
+from pipeline.params import Params
+from pipeline.report import figures, style
+from pipeline.report.claims_table import Row
+from pipeline.report.collect import ERROR_COLUMNS, Results, collect
+from pipeline.report.curves_figures import curves
+from pipeline.report.effects_figures import effects, variants
+from pipeline.report.figure1 import figure1
+from pipeline.report.figures import draw_all
+from pipeline.report.forest import Line, Panel, broken, limits
+from pipeline.report.net_figures import examples, filters
+from pipeline.report.style import Drawn, applied
+from pipeline.report.tuning_figures import landscape
+from pipeline.statistics.effects import Interval
+from pipeline.statistics.verdicts import CLAIM_WORDS, Evidence, Verdict
+from tests.fake_runs import fake_params, write_fake_runs
+
+EPOCHS = 12
+LONGEST = max(CLAIM_WORDS, key=len)
+Bound = float | None
+
+
+@pytest.fixture(autouse=True)
+def styled() -> Iterator[None]:
+    with applied():
+        yield
+
+
+# ---- made-up results
+
+
+def claim_row(claim: Claim, mean: float, low: Bound, high: Bound, p: float = 0.01, word: str = "same direction") -> Row:
+    key = next(iter(claim.figures))
+    return Row(
+        id=claim.id,
+        claim=claim,
+        key=key,
+        metric=claim.metric(key),
+        unit=claim.unit,
+        figures=claim.figures[key],
+        effect=Interval(5, mean, low, high, 1.0),
+        evidence=evidence(mean, low, high, p, "ratio" if claim.unit == "ratio" else "points"),
+        verdict=Verdict(word),
+    )
+
+
+def question_row(treatment: str, control: str, mean: Bound, low: Bound, high: Bound, p: float = 0.01) -> Row:
+    question = Question(
+        id=f"{treatment}_{control}", statement="", treatment=Side(variant=treatment), control=Side(variant=control)
+    )
+    return Row(
+        id=question.id,
+        claim=question,
+        key="top1",
+        metric="test_error_top1",
+        unit="points",
+        figures=next(iter(registry().claim("dropout_overfit").figures.values())),
+        effect=Interval(0 if mean is None else 5, mean, low, high, 1.0),
+        evidence=None if mean is None else evidence(mean, low, high, p),
+        verdict=Verdict("differs" if p < 0.05 else "no difference seen"),
+    )
+
+
+def evidence(mean: float, low: Bound, high: Bound, p: float, unit: Any = "points") -> Evidence:
+    return Evidence("effect", False, unit, None, mean, low, high, 1.0, p, p, 5)
+
+
+def made_up_claims() -> list[Row]:
+    """Every claim that is an effect, of all sizes; the last has no interval."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for claim in registry().claims:
+        if claim.kind == "effect":
+            mean, half = (2 ** rng.normal(), 1.5) if claim.unit == "ratio" else (rng.normal(1, 2), rng.uniform(0.3, 2))
+            low, high = (mean / half, mean * half) if claim.unit == "ratio" else (mean - half, mean + half)
+            rows.append(claim_row(claim, mean, low, high, p=rng.choice([0.01, 0.5]), word=LONGEST))
+    return [*rows[:-1], claim_row(registry().claim("larger_longer"), 1.2, None, None, p=1.0)]
+
+
+def results(params: Params, epochs: int = EPOCHS, **parts: Any) -> Results:
+    """Histories and run facts of each variant of the params; no file behind them."""
+    histories, runs, errors = [], [], []
+    for number, variant in enumerate(params.variants):
+        for seed in params.seeds:
+            history = made_up_history(np.random.default_rng([number, seed]), epochs)
+            history.insert(0, "variant", variant)
+            history.insert(1, "seed", seed)
+            histories.append(history)
+            facts = {"variant": variant, "seed": seed, "status": "finished", "epochs": epochs}
+            runs.append({**facts, "lr_drops": [5, 9] if seed else []})
+            val = float(history["val_error_top1"].iloc[-1])
+            errors.append(dict(zip(ERROR_COLUMNS, (variant, seed, "val", "one_crop", "error_top1", val), strict=True)))
+    made = {"errors": pd.DataFrame(errors), "histories": pd.concat(histories, ignore_index=True)}
+    made |= {"runs": pd.DataFrame(runs), "trials": {}, "chosen": {}, "analyses": {}, "meta": {}, "holes": []}
+    return Results(params=params, root=Path("nowhere"), **{**made, **parts})
+
+
+def made_up_history(rng: np.random.Generator, epochs: int) -> pd.DataFrame:
+    epoch = np.arange(1, epochs + 1)
+    val = 10 + 80 * np.exp(-epoch / 4) + rng.normal(0, 1, epochs)
+    errors = {"train_error_top1": val + 3 - 10 * epoch / epochs, "val_error_top1": val, "val_error_top5": val / 5}
+    return pd.DataFrame({"epoch": epoch, **errors})
+
+
+def racers(arrivals: dict[str, list[float]], epochs: int = 40) -> Results:
+    """Runs of four-layer nets that get to 25 % in the epochs given; infinite: they end without."""
+    names = ["baseline", *arrivals]
+    params = fake_params(
+        variants={name: {**fake_params().variants["baseline"].model_dump(), "title": name} for name in names}
+    )
+    rows = [
+        {"variant": name, "seed": seed, "epoch": epoch, "train_error_top1": 90 - 65 * epoch / min(arrival, 2 * epochs)}
+        for name, of_seeds in arrivals.items()
+        for seed, arrival in enumerate(of_seeds)
+        for epoch in range(1, int(min(arrival, epochs)) + 1)
+    ]
+    return results(params, histories=pd.DataFrame(rows))
+
+
+def study(*trials: tuple[str, float, float, float, int], objective: str = "val_error_top1") -> pd.DataFrame:
+    columns = ["state", "lr", "weight_decay", "value", "epochs"]
+    table = pd.DataFrame(list(trials), columns=columns)
+    return table.assign(number=range(len(table)), objective=objective)
+
+
+TRIALS = study(
+    ("COMPLETE", 0.01, 5e-4, 21.3, 10),
+    ("COMPLETE", 0.02, 1e-3, 19.8, 10),
+    ("PRUNED", 0.002, 2e-5, 60.2, 4),
+    ("FAIL", 0.09, 7e-3, math.nan, 1),
+    ("COMPLETE", 0.05, 1e-4, 90.0, 10),
+)
+RATES = study(
+    ("COMPLETE", 0.01, math.nan, 7, 7),
+    ("COMPLETE", 0.001, math.nan, 60.31, 60),
+    ("PRUNED", 0.05, math.nan, 88.0, 7),
+    ("FAIL", 0.09, math.nan, math.nan, 0),
+    objective="epochs_to_goal",
+)
+
+ANALYSES: dict[str, Any] = {
+    "ensembles": {
+        str(size): {"ensembles": 1, **{f"error_top{k}": {"mean": 20 - size, "min": 19, "max": 21} for k in (1, 5)}}
+        for size in (1, 2, 3)
+    },
+    "seeds": {
+        str(seed): {
+            "off_centre": {
+                "images": 100,
+                "chance": 90.0,
+                "shifts": [{"share": share, "error_top1": 20 + 100 * share} for share in (0, 0.125, 0.25)],
+            },
+            "dropout_test_half": {
+                "images": 100,
+                "halved_error_top1": 20.0,
+                "geometric_mean": [
+                    {"nets": nets, "agreement": 80.0, "kl": 1 / nets, "error_top1": 21.0} for nets in (1, 10, 100)
+                ],
+            },
+        }
+        for seed in (0, 1, 2)
+    },
+}
+
+
+def drawing(drawn: Drawn) -> tuple[Figure, str]:
+    """The figure, laid out as for painting."""
+    assert not isinstance(drawn, str), drawn
+    FigureCanvasAgg(drawn[0])
+    drawn[0].draw_without_rendering()
+    return drawn
+
+
+def texts(figure: Figure) -> list[Any]:
+    return figure.findobj(Text)
+
+
+def words(figure: Figure) -> set[str]:
+    return {text.get_text() for text in texts(figure)}
+
+
+# ---- the style
+
+
+def test_text_stays_readable_at_half_size() -> None:
+    sizes = [
+        size for name, size in style.RC.items() if name.endswith(("font.size", "fontsize", "labelsize", "titlesize"))
+    ]
+    assert min(*sizes, style.SMALLEST) >= 8
+    assert style.WIDTH <= 9
+    assert style.DPI >= 150
+
+
+def test_every_figure_keeps_to_the_style(painted: dict[str, Figure]) -> None:
+    for name, figure in painted.items():
+        assert figure.get_figwidth() <= style.WIDTH, name
+        small = [text for text in texts(figure) if text.get_text().strip() and text.get_fontsize() < style.SMALLEST]
+        assert not small, (name, small)
+
+
+def test_the_users_own_settings_of_matplotlib_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "DPI", 40)
+    pictures = []
+    for folder, size in (("first", 12.0), ("second", 30.0)):
+        with matplotlib.rc_context({"font.size": size, "lines.linewidth": 9.0}):
+            draw_all(results(fake_params()), [], [], tmp_path / folder, [])
+        pictures.append((tmp_path / folder / "curves.png").read_bytes())
+    assert pictures[0] == pictures[1]
+
+
+# ---- all together
+
+
+@pytest.fixture
+def unpainted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are composed and not painted, which takes most of the time."""
+    monkeypatch.setattr(FigureCanvasAgg, "print_figure", lambda *_, **__: None)
+
+
+@pytest.fixture
+def painted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Figure]:
+    """Every figure that the report can have, by file name."""
+    found: dict[str, Figure] = {}
+    monkeypatch.setattr(FigureCanvasAgg, "print_figure", lambda self, path, **_: found.update({path.name: self.figure}))
+    write_fake_runs(tmp_path, fake_params())
+    made = replace(collect(fake_params(), tmp_path), trials={"baseline": TRIALS}, analyses={"baseline": ANALYSES})
+    draw_all(made, made_up_claims(), [question_row("baseline", "tanh", 1.0, -1.0, 3.0)], tmp_path / "figures", [])
+    draw_all(racers(RACE), [], [], tmp_path / "figures", [])
+    return found
+
+
+def test_each_figure_has_a_caption_with_numbers_and_the_same_bytes_each_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(figures, "DPI", 40)
+    write_fake_runs(tmp_path, fake_params())
+    made = replace(collect(fake_params(), tmp_path), trials={"baseline": TRIALS, "as_coded": RATES})
+    questions = [question_row("baseline", "tanh", 1.0, -1.0, 3.0)]
+    holes: list[str] = []
+    captions = draw_all(made, made_up_claims(), questions, tmp_path / "first", holes)
+    assert list(captions) == [
+        f"{name}.png"
+        for name in ("effects", "variants", "curves", "filters", "examples", "tuning-baseline", "tuning-as_coded")
+    ]
+    assert holes == []
+    assert all(any(sign.isdigit() for sign in caption) for caption in captions.values())
+    draw_all(made, made_up_claims(), questions, tmp_path / "second", [])
+    for name in captions:
+        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes(), name
+
+
+def test_without_any_result_each_figure_asked_for_is_a_hole(tmp_path: Path) -> None:
+    params, holes = fake_params(), []
+    no_question = question_row("baseline", "tanh", None, None, None)
+    assert draw_all(collect(params, tmp_path), [], [no_question], tmp_path / "figures", holes) == {}
+    assert [hole.split(":")[0] for hole in holes] == [
+        f"figure {name}" for name in ("effects", "variants", "curves", "filters", "examples")
+    ]
+
+
+@pytest.mark.usefixtures("unpainted")
+def test_what_the_scale_does_not_ask_for_is_no_hole(tmp_path: Path) -> None:
+    params = fake_params()
+    params = params.model_copy(update={"tune": params.tune.model_copy(update={"trials": 0})})
+    holes: list[str] = []
+    draw_all(results(params, trials={"baseline": TRIALS[:0]}), made_up_claims(), [], tmp_path, holes)
+    assert [hole.split(":")[0] for hole in holes] == ["figure filters", "figure examples"]
+
+
+@pytest.mark.usefixtures("unpainted")
+def test_analyses_that_the_net_or_the_data_rule_out_are_no_holes(tmp_path: Path) -> None:
+    no_dropout = {"dropout_test_half": {"reason": "the net has no dropout"}}
+    seeds = {seed: {**found, **no_dropout} for seed, found in ANALYSES["seeds"].items()}
+    holes: list[str] = []
+    made = results(fake_params(), analyses={"baseline": {**ANALYSES, "seeds": seeds}})
+    captions = draw_all(made, made_up_claims(), [], tmp_path, holes)
+    assert {"ensembles.png", "shifts.png"} <= set(captions)
+    assert not [hole for hole in holes if "thinned" in hole]
+
+
+# ---- forest plots
+
+
+def test_effects_have_the_papers_figure_the_verdict_and_the_pairs_beside_them() -> None:
+    figure, caption = drawing(effects(made_up_claims()))
+    assert {"overlap_pool", "relu_vs_tanh_speed", broken(LONGEST), "same direction", "5"} <= words(figure)
+    points, ratios = figure.axes
+    assert (points.get_xscale(), ratios.get_xscale()) == ("linear", "log")
+    rows = made_up_claims()
+    given = [row.figures.effect for row in rows if row.figures.effect is not None]
+    in_points = [row.figures.effect for row in rows if row.figures.effect is not None and row.unit == "points"]
+    diamonds = [line.get_xdata()[0] for line in points.lines if line.get_marker() == "D" and len(line.get_xdata())]
+    assert diamonds == in_points
+    assert caption.startswith(f"{len(rows)} tested claims")
+    assert f" of the {len(given)} intervals" in caption
+
+
+def test_claims_without_evidence_stay_out_of_the_forest() -> None:
+    untested = replace(made_up_claims()[0], evidence=None)
+    assert effects([untested]) == "no claim was tested"
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(0.0, 4.0), (2.0, math.inf), (0.0, math.inf), (None, None), (-math.inf, math.inf)]
+)
+def test_open_and_missing_ends_of_an_interval_are_drawn(low: Bound, high: Bound) -> None:
+    for claim in ("relu_vs_tanh_speed", "overlap_pool"):
+        figure, _ = drawing(effects([claim_row(registry().claim(claim), 3.0, low, high)]))
+        left, right = figure.axes[0].get_xlim()
+        assert math.isfinite(left)
+        assert left < 3 < right
+        arrows = [line.get_marker() for line in figure.axes[0].lines if line.get_marker() in ("<", ">")]
+        assert arrows == [
+            sign for sign, end in (("<", low), (">", high)) if end is not None and not left <= end <= right
+        ]
+
+
+def test_variants_are_sorted_by_harm_and_signed_alike() -> None:
+    rows = [
+        question_row("baseline", "tanh", 1.0, 0.5, 1.5),
+        question_row("tuned", "baseline", 2.0, 1.0, 3.0),  # tuning gains two points
+        question_row("baseline", "adam", 3.0, -1.0, 7.0, p=0.4),
+        question_row("as_coded", "as_coded_no_norm", 0.5, 0.1, 0.9),
+        question_row("baseline", "narrow", None, None, None),
+    ]
+    figure, caption = drawing(variants(rows))
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert names == ["adam", "tanh", "as_coded_no_norm − as_coded", "tuned"]
+    assert "Most harmful: adam +3.00, tanh +1.00" in caption
+    assert "most helpful: tuned −2.00" in caption
+    assert "3 of 4" in caption
+
+
+def test_nets_that_did_not_learn_do_not_squeeze_the_others() -> None:
+    rows = [question_row("baseline", f"variant_{number}", 0.1 * number, -0.5, 1.5) for number in range(9)]
+    figure, caption = drawing(variants([*rows, question_row("baseline", "sigmoid", 68.2, 66.0, 70.4)]))
+    assert figure.axes[0].get_xlim()[1] < 3
+    assert "+68.20" in words(figure)
+    assert "written beside an arrow: 1 effect (up to 68.20)" in caption
+
+
+def test_an_axis_holds_the_papers_figures_and_no_effect() -> None:
+    lines = [
+        Line("a", Interval(3, 1.0, 0.9, 1.1), True, "", paper=6.0),
+        Line("b", Interval(3, 1.2, 1.1, 1.3), True, ""),
+    ]
+    low, high = limits(Panel(lines, ""))
+    assert low < 0
+    assert high > 6
+    low, high = limits(Panel([Line("a", Interval(3, 4.0, 2.0, math.inf), True, "", paper=0.5)], "", ratio=True))
+    assert 0 < low < 0.5
+    assert 4 < high < 10
+
+
+# ---- curves
+
+
+def test_curves_show_the_claims_main_variants_with_drops_and_last_errors() -> None:
+    made = results(fake_params())
+    figure, caption = drawing(curves(made))
+    titles = [axes.get_title() for axes in figure.axes if axes.get_visible()]
+    assert titles == ["baseline", "no dropout", "no response norm", "non overlapping pooling", "as coded", "tuned"]
+    last = made.histories.query("variant == 'no_dropout' and epoch == @EPOCHS")["val_error_top1"].mean()
+    assert f"no_dropout {last:.1f} / " in caption
+    drops = next(line for line in figure.axes[0].lines if line.get_marker() == "v")
+    assert sorted(drops.get_xdata()) == [5, 5, 9, 9]
+
+
+def test_a_run_that_stopped_early_keeps_its_last_error_and_a_missing_one_is_counted() -> None:
+    made = results(fake_params())
+    early = made.histories.query("not (variant == 'no_dropout' and (seed == 1 or seed == 2 and epoch > 3))")
+    figure, caption = drawing(curves(replace(made, histories=early)))
+    assert "no dropout\n(2 of 3 seeds)" in {axes.get_title() for axes in figure.axes}
+    kept = early[early["variant"] == "no_dropout"].groupby("seed")["val_error_top1"].last().mean()
+    assert f"no_dropout {kept:.1f} / " in caption
+
+
+def test_curves_of_runs_that_lost_their_numbers_are_drawn() -> None:
+    made = results(fake_params())
+    histories = made.histories[made.histories["variant"] != "baseline"].copy()
+    histories.loc[histories["variant"] == "tuned", ["train_error_top1", "val_error_top1"]] = math.nan
+    _, caption = drawing(curves(replace(made, histories=histories)))
+    assert "tuned – / –" in caption
+
+
+# ---- the race of Figure 1
+
+RACE = {"four_layer_relu": [4.0, 5, 6], "four_layer_tanh": [20.0, 30, 25], "four_layer_sigmoid": [math.inf] * 3}
+
+
+@pytest.mark.parametrize(
+    ("relu", "tanh", "title"),
+    [
+        ([4, 5, 6], [20, 30, 25], "tanh takes 5.0 times ReLU's epochs (medians 25 and 5)"),
+        ([4, 5, 6], [20, math.inf, 25], "tanh takes 5.0 times ReLU's epochs (medians 25 and 5)"),
+        ([4, 5, 6], [20, math.inf, math.inf], "tanh takes at least 8.0 times ReLU's epochs (medians 40 and 5)"),
+        ([math.inf, 5, math.inf], [20, 10, 20], "tanh takes at most 0.5 times ReLU's epochs (medians 20 and 40)"),
+        ([math.inf], [math.inf], "neither median run reached 25 %"),
+    ],
+)
+def test_figure_1_is_titled_with_the_ratio_of_median_epochs(relu: list[float], tanh: list[float], title: str) -> None:
+    figure, caption = drawing(figure1(racers({"four_layer_relu": relu, "four_layer_tanh": tanh})))
+    assert [axes.get_title().replace("\n", " ") for axes in figure.axes] == [title]
+    assert title in caption
+
+
+def test_figure_1_marks_each_seed_where_it_arrived_or_ended() -> None:
+    figure, caption = drawing(figure1(racers(RACE)))
+    main, others = figure.axes
+    assert [line.get_marker() for line in main.lines if line.get_marker() != "None"] == ["o"] * 6
+    assert [line.get_marker() for line in others.lines if line.get_marker() != "None"] == ["x"] * 3
+    assert "four_layer_sigmoid over 40 (3 of 3 seeds never)" in caption
+
+
+def test_figure_1_needs_both_arms() -> None:
+    made = racers({"four_layer_relu": [4], "four_layer_tanh": [20]})
+    without = made.histories[made.histories["variant"] == "four_layer_relu"]
+    assert isinstance(figure1(replace(made, histories=without)), str)
+
+
+# ---- Optuna's landscapes
+
+
+def test_a_landscape_shows_complete_pruned_best_and_untuned_and_leaves_out_what_was_cut_off() -> None:
+    figure, caption = drawing(landscape(results(fake_params(), trials={"baseline": TRIALS}), "baseline"))
+    axes = figure.axes[0]
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+    assert {"complete", "pruned", "before tuning", "best", "19.8"} <= words(figure)
+    assert sum(len(points.get_offsets()) for points in axes.collections) == 4
+    assert "3 complete trials" in caption
+    assert "from 19.8 to 90, beside 1 pruned" in caption
+    assert "19.8 at a learning rate of 0.02 and a weight decay of 0.001" in caption
+
+
+def test_a_study_of_the_rate_alone_shows_the_epochs_it_takes() -> None:
+    figure, caption = drawing(landscape(results(fake_params(), trials={"baseline": RATES}), "baseline"))
+    axes = figure.axes[0]
+    assert axes.get_ylabel() == "epochs to 25 % training error"
+    assert {"complete", "ended without getting there", "pruned", "7"} <= words(figure)
+    pruned = next(points for points in axes.collections if points.get_label() == "pruned")
+    assert pruned.get_offsets().tolist() == [[0.05, 7]]
+    assert "7 at a learning rate of 0.01;" in caption
+
+
+def test_a_study_without_a_complete_trial_is_a_hole() -> None:
+    for trials in (TRIALS[:0], TRIALS[TRIALS["state"] != "COMPLETE"]):
+        assert isinstance(landscape(results(fake_params(), trials={"baseline": trials}), "baseline"), str)
+
+
+def test_trials_that_all_did_alike_are_drawn() -> None:
+    drawing(landscape(results(fake_params(), trials={"baseline": TRIALS.assign(value=0.0)}), "baseline"))
+
+
+# ---- the net
+
+
+@pytest.mark.parametrize(("kernels", "columns", "blocks"), [(24, "two", 2), (96, "separate", 2), (48, "joined", 1)])
+def test_filters_lie_in_one_block_for_each_column(tmp_path: Path, kernels: int, columns: str, blocks: int) -> None:
+    params = fake_params()
+    params = params.model_copy(update={"net": params.net.model_copy(update={"columns": columns})})
+    write_fake_runs(tmp_path, params)
+    weights = np.random.default_rng(0).normal(0, 0.01, (kernels, 3, 11, 11)).astype(np.float32)
+    weights[: kernels // 2] = weights[: kernels // 2].mean(1, keepdims=True)
+    for seed in params.seeds:
+        save_file({"conv1.weight": weights}, tmp_path / paths.seed("fake", "baseline", seed) / "model.safetensors")
+    figure, caption = drawing(filters(collect(params, tmp_path)))
+    assert len(figure.axes) == blocks
+    assert f"The {kernels} filters of conv1, 11 × 11 pixels" in caption
+    assert ("Colour holds 0 % and 6" in caption) == (blocks == 2)
+
+
+def test_examples_say_what_was_taken_for_what(tmp_path: Path) -> None:
+    write_fake_runs(tmp_path, fake_params())
+    figure, caption = drawing(examples(collect(fake_params(), tmp_path)))
+    titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
+    assert [title[0] for title in titles] == ["✓"] * 4 + ["✗"] * 4
+    assert caption.count(" taken for ") == 4
+
+
+def test_examples_of_fewer_than_five_classes_are_drawn(tmp_path: Path) -> None:
+    write_fake_runs(tmp_path, fake_params())
+    path = tmp_path / paths.evaluation("fake", "baseline") / "predictions.parquet"
+    pd.read_parquet(path).drop(columns=["top5", "p5"]).to_parquet(path)
+    _, caption = drawing(examples(collect(fake_params(), tmp_path)))
+    assert "the 4 labels" in caption
