@@ -50,9 +50,10 @@ def test_the_method_in_use_is_the_narrowest_that_holds(committed: pd.DataFrame) 
 
 
 def test_a_method_holds_where_it_covers_enough_and_not_too_much_at_most_seeds() -> None:
-    cells = [("wide", 3, 0.99, 9.0), ("wide", 10, 0.98, 5.0), ("good", 3, 0.93, 4.0), ("good", 10, 0.975, 3.0)]
+    cells = [("wide", 3, 0.99, 9.0), ("wide", 10, 0.98, 5.0), ("good", 3, 0.94, 4.0), ("good", 10, 0.975, 3.0)]
     cells += [("better", 3, 0.99, 3.0), ("better", 10, 0.95, 3.0), ("narrow", 3, 0.92, 1.0), ("narrow", 10, 0.95, 1.0)]
-    table = pd.DataFrame(cells, columns=["method", "seeds", "coverage", "mean_width"])
+    cells += [("at the edge", 3, 0.93, 2.0), ("at the edge", 10, 0.95, 2.0)]
+    table = pd.DataFrame(cells, columns=["method", "seeds", "coverage", "mean_width"]).assign(simulations=2000)
     assert holding(table) == ["better", "good"]
 
 

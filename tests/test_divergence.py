@@ -11,7 +11,6 @@ from pipeline.data.store import Store
 from pipeline.errors import exit_status
 from pipeline.evaluation.evaluate import evaluate_variant
 from pipeline.params import Params
-from pipeline.report import figures
 from pipeline.report.render import write_report
 from pipeline.training.variant import train_variant
 from tests.test_tracking import stored_runs
@@ -43,7 +42,6 @@ def test_diverged_runs_are_recorded_the_others_go_on_and_the_report_counts_them(
     for variant in params.variants:
         evaluate_variant(params, variant)
     monkeypatch.setattr(FigureCanvasAgg, "print_figure", lambda *_, **__: None)
-    monkeypatch.setattr(figures, "_examples", lambda _: "the five likeliest of four classes")
     write_report(params, Path("reports/smoke"))
     report = Path("reports/smoke/report.md").read_text()
     for seed in (0, 1):

@@ -166,7 +166,9 @@ def test_what_is_missing_is_named(default: dict[str, Any], tmp_path: Path, comma
     assert done.stderr.strip().startswith(f"error: {message}")
 
 
-@pytest.mark.parametrize("command", [["stages.train", "baseline"], ["stages.tune"], ["stages.evaluate", "baseline"]])
+@pytest.mark.parametrize(
+    "command", [["stages.train", "baseline"], ["stages.tune", "baseline"], ["stages.evaluate", "baseline"]]
+)
 def test_a_place_that_cannot_be_written_is_named(default: dict[str, Any], tmp_path: Path, command: list[str]) -> None:
     YAML().dump(tiny_params().model_dump(), tmp_path / "params.yaml")
     make_store(tmp_path / "data/fashion_mnist")
