@@ -8,7 +8,7 @@ import sys
 import time
 from collections import namedtuple
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,34 @@ def test_an_interrupt_from_the_keyboard_ends_all_and_leaves_nothing(tmp_path: Pa
         assert process.wait() == -signal.SIGINT
         assert said.count("Traceback") == 1  # the parent's own, which a stage turns into a message
     assert not any(worker.is_running() for worker in workers)
+    assert list(tmp_path.iterdir()) == []
+
+
+INTERRUPTED_AT_ITS_START = """
+import os, signal
+from concurrent.futures import ProcessPoolExecutor
+from tests.test_data_workers import *
+
+launch = ProcessPoolExecutor._launch_processes
+
+def launched_and_interrupted(pool):
+    launch(pool)
+    os.kill(os.getpid(), signal.SIGINT)
+
+ProcessPoolExecutor._launch_processes = launched_and_interrupted
+prepare_made_up(Path({out!r}), 900, Slow)
+"""
+
+
+def test_an_interrupt_while_the_workers_are_being_started_ends_all_too(tmp_path: Path) -> None:
+    program = INTERRUPTED_AT_ITS_START.format(out=str(tmp_path / "out"))
+    settings: dict[str, Any] = {"preexec_fn": heeding_ctrl_c, "start_new_session": True, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, **settings) as process:
+        try:
+            assert process.wait(timeout=60) == -signal.SIGINT
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -2,6 +2,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from scipy import stats
 
 from pipeline import paths
+from pipeline.paper.claims import registry
 from pipeline.params import Params
+from pipeline.report import claims_table
 from pipeline.report.render import write_report
 from pipeline.statistics.verdicts import CLAIM_WORDS, QUESTION_WORDS
 from tests.fake_runs import change_metrics, fake_params, mark_failed, write_fake_runs
@@ -251,6 +254,52 @@ def test_a_value_that_is_not_a_number_is_a_hole(broken: Path, params: Params) ->
         report(broken, params), "Holes"
     )
     assert claims(broken).loc["overlap_pool", "seeds"] == 2
+
+
+def change_predictions(root: Path, variant: str, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+    path = root / "runs" / "fake" / variant / "evaluation" / "predictions.parquet"
+    change(pd.read_parquet(path)).to_parquet(path, index=False)
+
+
+def test_a_prediction_that_is_not_a_number_is_a_hole_and_its_pair_is_left_out(broken: Path, params: Params) -> None:
+    def spoil(table: pd.DataFrame) -> pd.DataFrame:
+        table.loc[(table["seed"] == 1) & (table["index"] == 7), "p_label"] = np.nan
+        return table
+
+    change_predictions(broken, "non_overlapping_pooling", spoil)
+    path = "runs/fake/non_overlapping_pooling/evaluation/predictions.parquet"
+    assert f"`{path}`, seed 1: a prediction is not a number" in section(report(broken, params), "Holes")
+    assert claims(broken).loc["overlap_pool", "seeds"] == 2
+
+
+def test_unequal_test_sets_are_named_and_the_rest_comes_out(broken: Path, params: Params) -> None:
+    change_predictions(broken, "non_overlapping_pooling", lambda table: table[table["index"] != 3])
+    holes = section(report(broken, params), "Holes")
+    assert re.search(r"overlap_pool: baseline was asked about (\d+) images, non_overlapping_pooling about \d+", holes)
+    row = claims(broken).loc["overlap_pool"]
+    assert (row["verdict"], row["seeds"]) == ("inconclusive", 0)
+    assert claims(broken).loc["lrn_imagenet", "seeds"] == 3
+
+
+def test_a_seed_that_lacks_some_images_is_a_hole(broken: Path, params: Params) -> None:
+    lacking = lambda table: table[(table["seed"] != 2) | (table["index"] != 3)]  # noqa: E731
+    change_predictions(broken, "non_overlapping_pooling", lacking)
+    holes = section(report(broken, params), "Holes")
+    assert "non_overlapping_pooling, seed 2: predictions of some images are missing" in holes
+    assert claims(broken).loc["overlap_pool", "seeds"] == 2
+
+
+def test_a_claim_with_an_unknown_measure_is_a_hole(
+    broken: Path, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = registry()
+    odd = [
+        claim.model_copy(update={"measure": "luck"}) if claim.id == "overlap_pool" else claim for claim in known.claims
+    ]
+    monkeypatch.setattr(claims_table, "registry", lambda: known.model_copy(update={"claims": odd}))
+    holes = section(report(broken, params), "Holes")
+    assert "overlap_pool: measure = 'luck'; accepted is one of error, overfitting" in holes
+    assert claims(broken).loc["lrn_imagenet", "seeds"] == 3
 
 
 def test_a_run_that_only_guesses_is_named(broken: Path, params: Params) -> None:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Generator, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ from pipeline.data.sources import Images
 from pipeline.data.statistics import Sums
 from pipeline.data.store import SplitName
 from pipeline.errors import UserError
+from pipeline.interruption import SIGNALS
 
 CHUNK_BYTES = 4 << 20  # of pixels: what a core's caches hold
 
@@ -78,17 +80,33 @@ def outcomes(job: Job, chunks: list[Chunk], workers: int) -> Generator[Outcome]:
     """Of each chunk, in their order. Close the generator to stop early."""
     if workers == 1:
         return (job.run(chunk) for chunk in chunks)
-    pool = ProcessPoolExecutor(min(workers, len(chunks)), initializer=_start, initargs=(job,))
-    return _until_closed(pool, pool.map(_run, chunks))
+    return _in_processes(job, chunks, min(workers, len(chunks)))
 
 
-def _until_closed(pool: ProcessPoolExecutor, results: Iterator[Outcome]) -> Generator[Outcome]:
+def _in_processes(job: Job, chunks: list[Chunk], workers: int) -> Generator[Outcome]:
+    pool = ProcessPoolExecutor(workers, initializer=_start, initargs=(job,))
     try:
+        with _signals_waiting():  # a pool that is half started can neither work nor end
+            results = pool.map(_run, chunks)
         yield from results
     except BrokenProcessPool as error:
         raise UserError("prepare: a worker process was killed, maybe for want of memory; run it again") from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _signals_waiting() -> Iterator[None]:
+    """In this block no signal interrupts; one that came is heard at its end. Blocked ones, other threads would hear."""
+    received: list[int] = []
+    before = {number: signal.signal(number, lambda number, _: received.append(number)) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for came in received[:1]:
+            signal.raise_signal(came)
 
 
 def cores() -> int:

@@ -6,7 +6,7 @@ from typing import Literal, cast
 
 import pandas as pd
 
-from pipeline.paper.claims import Claim, Figures, Key, Question, Side, Step, registry
+from pipeline.paper.claims import RUN_MEASURES, Claim, Figures, Key, Question, Side, Step, registry
 from pipeline.paper.net import full_size_table, paper_net
 from pipeline.report.collect import Results
 from pipeline.report.measures import Measured, Unequal, absolute, compare, unmeasured
@@ -180,6 +180,9 @@ def _exact_value(claim: Claim, checks: Mapping[str, bool]) -> float | None:
 
 
 def _run_row(results: Results, row: Row, claim: Claim) -> Row:
+    if claim.measure not in RUN_MEASURES:
+        results.holes.append(f"{claim.id}: measure = {claim.measure!r}; accepted is one of {', '.join(RUN_MEASURES)}")
+        return replace(row, verdict=Verdict(NOT_RUN.word, f"its measure {claim.measure} is unknown (see Holes)"))
     own = is_paper_experiment(results, claim)
     if claim.kind == "absolute":
         assert claim.treatment is not None

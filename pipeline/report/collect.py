@@ -67,6 +67,9 @@ class Results:
             except (KeyError, ValueError) as error:
                 self.holes.append(f"{side}: predictions cannot be used ({' '.join(str(error).split())[:100]})")
                 errors = np.full((len(self.params.seeds), 1), np.nan)
+            partly = np.isnan(errors).any(1) & ~np.isnan(errors).all(1)
+            for seed in np.asarray(self.params.seeds)[partly]:
+                self.holes.append(f"{side}, seed {seed}: predictions of some images are missing")
             errors[self.by_seed(side, f"error_{key}").isna().to_numpy()] = np.nan
             self._on_images[name] = errors
         return self._on_images[name]
