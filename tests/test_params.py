@@ -54,8 +54,10 @@ def test_imagenet2012_has_the_papers_own_numbers() -> None:
     assert "baseline" in params.evaluate.ten_crop
 
 
-def test_embedded_all_has_every_variant() -> None:
-    assert sorted(compose("scale=embedded_all")["variants"]) == VARIANTS
+def test_every_variant_is_run_at_embedded_all_or_at_cifar10_where_it_is_about_the_small_nets() -> None:
+    whole, small = (set(compose(f"scale={scale}")["variants"]) for scale in ("embedded_all", "cifar10"))
+    assert sorted({*whole, *small, "small_baseline"}) == VARIANTS  # whose name in a scale is baseline
+    assert {*small} - whole == {name for name in VARIANTS if name.startswith(("four_layer", "published"))}
 
 
 MISTAKES: list[tuple[list[str], Any, str]] = [
