@@ -14,7 +14,7 @@ from scipy import stats
 from pipeline import paths
 from pipeline.paper.claims import registry
 from pipeline.params import Params
-from pipeline.report import claims_table
+from pipeline.report import claims_table, render, sections
 from pipeline.report.render import write_report
 from pipeline.statistics.verdicts import CLAIM_WORDS, QUESTION_WORDS
 from tests.fake_runs import change_metrics, fake_params, mark_failed, write_fake_runs
@@ -296,7 +296,8 @@ def test_a_claim_with_an_unknown_measure_is_a_hole(
     odd = [
         claim.model_copy(update={"measure": "luck"}) if claim.id == "overlap_pool" else claim for claim in known.claims
     ]
-    monkeypatch.setattr(claims_table, "registry", lambda: known.model_copy(update={"claims": odd}))
+    for module in (claims_table, render, sections):
+        monkeypatch.setattr(module, "registry", lambda: known.model_copy(update={"claims": odd}))
     holes = section(report(broken, params), "Holes")
     assert "overlap_pool: measure = 'luck'; accepted is one of error, overfitting" in holes
     assert claims(broken).loc["lrn_imagenet", "seeds"] == 3
