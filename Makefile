@@ -20,7 +20,7 @@ test: $(VENV)/.installed-dev
 	pytest
 
 test-slow: $(VENV)/.installed-dev
-	pytest -m slow --faults=reports/faults.md
+	pytest -m 'slow or fault' --faults=reports/faults.md
 
 bench: $(VENV)/.installed-dev
 	python -m benchmarks

@@ -17,14 +17,15 @@ def rows() -> list[Row]:
 
 
 def _last_repro() -> list[StageTime]:
-    """From `check` to `sync`, as `make repro` runs them, with every stage between; else nothing."""
+    """From `check` to `compare`, as `make repro` runs them, with every stage between; else nothing."""
     times = [time for time in recorded() if "--background" not in time.name]
     names = [time.name for time in times]
-    variants = params("embedded").variants
-    stages = ["prepare", "tune", "report"] + [f"{stage} {name}" for stage in ("train", "evaluate") for name in variants]
-    length = len(stages) + 2
+    embedded = params("embedded")
+    per_variant = [f"{stage} {name}" for stage in ("train", "evaluate") for name in embedded.variants]
+    stages = sorted(["prepare", *(f"tune {study}" for study in embedded.tune.studies), *per_variant, "report"])
+    length = len(stages) + 3
     for start in range(len(times) - length, -1, -1):
-        span = names[start : start + length]
-        if (span[0], span[-1]) == ("check", "sync") and sorted(span[1:-1]) == sorted(stages):
+        first, *between, last_but_one, last = names[start : start + length]
+        if (first, last_but_one, last) == ("check", "sync", "compare") and sorted(between) == stages:
             return times[start : start + length]
     return []

@@ -21,6 +21,8 @@ from tests.fake_runs import fake_params, write_fake_runs
 from tests.tiny import CPU, settings
 from tests.tiny_params import tiny_params
 
+pytestmark = pytest.mark.fault
+
 ROOT = Path(__file__).parents[1]
 DAMAGES = ["cut short", "flipped"]
 

@@ -24,6 +24,8 @@ from pipeline.errors import UserError
 from pipeline.params import Data
 from tests.victims import heeding_ctrl_c
 
+pytestmark = pytest.mark.fault
+
 ROOT = Path(__file__).parents[1]
 IN_SMALL_FILE_SYSTEM = 'mount -t tmpfs -o size=1m none "$1" && shift && exec "$@"'
 

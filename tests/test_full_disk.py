@@ -25,6 +25,8 @@ from tests.test_tuning import BLOCK
 from tests.tiny import CPU, settings
 from tests.tiny_params import tiny_params
 
+pytestmark = pytest.mark.fault
+
 KIB = 1024
 
 

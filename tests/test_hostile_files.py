@@ -24,6 +24,8 @@ from tests.test_training import interrupt_after_an_epoch
 from tests.tiny import CPU, make_store, settings
 from tests.tiny_params import tiny_params
 
+pytestmark = pytest.mark.fault
+
 
 class Bomb:
     """Unpickling it writes a file."""

@@ -15,7 +15,7 @@ from pipeline.training.run import CHECKPOINT, HISTORY, RUN, WEIGHTS, Run, train
 from tests.tiny import CPU, settings
 from tests.victims import EPOCHS, IDLE, PAUSE, TRAINING, go_on, process, wait_for
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.fault, pytest.mark.timeout(120)]
 
 DVC = "import subprocess, sys; subprocess.run(sys.argv[1:])"  # all that matters of it here
 LASTING_SHELL = ("bash", "-c", '"$@"; exit $?', "bash")  # waits for its command, where others become it

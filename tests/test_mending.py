@@ -9,6 +9,8 @@ from dvc.repo import Repo
 from pipeline.mending import mend
 from tests.clone import ROOT
 
+pytestmark = pytest.mark.fault
+
 LOCK, LOCKS = Path("dvc.lock"), Path(".dvc/tmp/rwlock")
 
 

@@ -26,7 +26,7 @@ from tests.tiny_params import tiny_params
 
 ROOT = Path(__file__).parents[1]
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.fault, pytest.mark.timeout(240)]
 
 
 class Server:
