@@ -12,10 +12,9 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from pipeline.data.store import Store
-from pipeline.report.style import HERE, INK, PAPER, QUIET, plain
+from pipeline.report.style import HERE, PAPER, WIDTH, Drawn
 
 Analyses = dict[str, Any]
-Drawn = tuple[Figure, str] | str
 
 
 def ensemble_size(analyses: Analyses) -> Drawn:
@@ -24,18 +23,20 @@ def ensemble_size(analyses: Analyses) -> Drawn:
     if len(ensembles) < 2:
         return "fewer than two seeds are finished, of which no ensemble can be made"
     sizes = [int(size) for size in ensembles]
-    figure = Figure(figsize=(7.5, 3), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
     for axes, k in zip(figure.subplots(1, 2), (1, 5), strict=True):
         spreads = [found[f"error_top{k}"] for found in ensembles.values()]
         mean, low, high = ([spread[name] for spread in spreads] for name in ("mean", "min", "max"))
         _band(axes, sizes, mean, low, high)
         axes.set_xticks(sizes)
-        axes.set_xlabel("nets in the ensemble", fontsize=10)
-        axes.set_ylabel(f"top-{k} test error in %", fontsize=10)
+        axes.set_xlabel("nets in the ensemble")
+        axes.set_ylabel(f"top-{k} test error in %")
+    one, *_, all_of_them = (found["error_top1"]["mean"] for found in ensembles.values())
     counts = ", ".join(str(found["ensembles"]) for found in ensembles.values())
     return figure, (
         "Test error of the mean prediction of several nets that differ in their seed alone: mean over the ensembles "
-        f"of each size ({counts}), shaded from the best to the worst."
+        f"of each size ({counts}), shaded from the best to the worst. Top-1 error goes from {one:.1f} % of one net to "
+        f"{all_of_them:.1f} % of {sizes[-1]}."
     )
 
 
@@ -51,14 +52,16 @@ def shifted_objects(analyses: Analyses) -> Drawn:
     _band(axes, shares, errors.mean(0), errors.min(0), errors.max(0))
     chance = found[0]["chance"]
     axes.axhline(chance, color=PAPER, linewidth=1.8, linestyle="--")
-    axes.annotate("guessing", (0, chance), (4, -4), textcoords="offset points", va="top", color=PAPER, fontsize=10)
+    axes.annotate("guessing", (0, chance), (4, -4), textcoords="offset points", va="top", color=PAPER)
     axes.set_xticks(shares, [f"{share:g}" for share in shares])
     axes.set_ylim(0, 100)
-    axes.set_xlabel("shift in % of the crop's side", fontsize=10)
-    axes.set_ylabel("top-1 test error in %", fontsize=10)
+    axes.set_xlabel("shift in % of the crop's side")
+    axes.set_ylabel("top-1 test error in %")
+    centre, *_, farthest = errors.mean(0)
     return figure, (
         f"Error on {found[0]['images']:,} test images whose crop is moved from the centre, mean of the four "
-        f"directions; what lies beyond the image is filled with the mean image. {_seeds(len(found))}"
+        "directions; what lies beyond the image is filled with the mean image. It goes from "
+        f"{centre:.1f} % at the centre to {farthest:.1f} % at a shift of {shares[-1]:g} %. {_seeds(len(found))}"
     )
 
 
@@ -68,7 +71,7 @@ def halved_net(analyses: Analyses) -> Drawn:
     if isinstance(found, str):
         return found
     nets = [point["nets"] for point in found[0]["geometric_mean"]]
-    figure = Figure(figsize=(7.5, 3), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
     for axes, key, label in zip(
         figure.subplots(1, 2),
         ("agreement", "kl"),
@@ -80,8 +83,8 @@ def halved_net(analyses: Analyses) -> Drawn:
         axes.set_xscale("log")
         axes.set_xticks(nets, [str(count) for count in nets])
         axes.minorticks_off()
-        axes.set_xlabel("thinned nets in the geometric mean", fontsize=10)
-        axes.set_ylabel(label, fontsize=10)
+        axes.set_xlabel("thinned nets in the geometric mean")
+        axes.set_ylabel(label)
         if key == "kl":
             axes.set_ylim(0, None)
     halved = np.mean([seed["halved_error_top1"] for seed in found])
@@ -113,11 +116,11 @@ def neighbours(analyses: Analyses, store: Store, seed: int) -> Drawn:
             for axes, index in zip(row[first:], example[space], strict=False):
                 _picture(axes, np.asarray(train.images[index]))
                 _mark(axes, bool(train.labels[index] == test.labels[query]))
-    cells[0, 0].set_title("test\nimage", fontsize=10, color=INK)
+    cells[0, 0].set_title("test\nimage")
     for first, space, name in ((2, "features", "last hidden layer"), (3 + count, "pixels", "pixels")):
         title = f"nearest by {name}:\n{found[f'{space}_agreement']:.1f} % have its label"
         box = cells[0, first].get_position()
-        figure.text(box.x0, 1 - 0.08 / figure.get_figheight(), title, va="top", fontsize=10, color=INK)
+        figure.text(box.x0, 1 - 0.08 / figure.get_figheight(), title, va="top")
     classes = [store.meta.classes[test.labels[example["query"]]] for example in examples]
     return figure, (
         f"Test images and the {count} training images at the least Euclidean distance, nearest first: by activities "
@@ -137,12 +140,9 @@ def _measured(analyses: Analyses, claim: str) -> list[dict[str, Any]] | str:
 
 
 def _band(axes: Axes, x: Any, mean: Any, low: Any, high: Any) -> None:
-    axes.plot(x, mean, "o-", color=HERE, linewidth=2.2, markersize=6)
+    axes.plot(x, mean, "o-", color=HERE)
     axes.fill_between(x, low, high, color=HERE, alpha=0.25, linewidth=0)
-    axes.grid(axis="y", color=QUIET, linewidth=0.6, alpha=0.6)
-    axes.set_axisbelow(True)
-    plain(axes)
-    axes.tick_params(labelsize=10)
+    axes.grid(axis="y")
 
 
 def _picture(axes: Axes, image: NDArray[np.uint8]) -> None:

@@ -6,7 +6,7 @@ import pandas as pd
 
 from pipeline.paper.claims import Side
 from pipeline.report.collect import Results
-from pipeline.report.measures import REACHED
+from pipeline.report.measures import REACHED, epochs_to
 from pipeline.report.tables import markdown, number
 from pipeline.statistics.effects import mean_interval
 
@@ -22,8 +22,8 @@ def course(results: Results, variants: Iterable[str] = VARIANTS) -> str:
             shown.append(
                 {
                     "variant": variant,
-                    f"epochs to {REACHED:.0f} % training error": _reached(results, variant),
-                    "first drop after epoch": _first_drop(drops),
+                    f"epochs to {REACHED:.0f} % training error": _soonest(results, "epochs_to_25_train_error", variant),
+                    "first drop after epoch": _soonest(results, "epochs_to_first_drop", variant),
                     "drops": number(_mean([len(epochs) for epochs in drops]), 1),
                     "epochs": number(_mean(results.run_fact(variant, "epochs").dropna()), 0),
                     **{
@@ -39,18 +39,11 @@ def course(results: Results, variants: Iterable[str] = VARIANTS) -> str:
     return markdown(pd.DataFrame(shown), numbers=list(shown[0])[1:] if shown else ())
 
 
-def _reached(results: Results, variant: str) -> str:
-    """Mean over the seeds that got there, in running training error; and how many did not."""
-    histories = results.histories[results.histories["variant"] == variant]
-    reached = histories[histories["train_error_top1"] <= REACHED].groupby("seed")["epoch"].min()
-    late = histories["seed"].nunique() - len(reached)
-    return f"{number(_mean(reached), 1)}" + (f"; {late} never" if late else "")
-
-
-def _first_drop(drops: pd.Series) -> str:
-    first = [epochs[0] for epochs in drops if epochs]
-    late = len(drops) - len(first)
-    return f"{number(_mean(first), 1)}" + (f"; {late} never" if late else "")
+def _soonest(results: Results, measure: str, variant: str) -> str:
+    """Mean over the seeds that got there, and how many did not."""
+    reached = epochs_to(results, measure, variant)[results.run_fact(variant, "epochs").notna()]
+    late = int(reached.isna().sum())
+    return number(_mean(reached.dropna()), 1) + (f"; {late} never" if late else "")
 
 
 def _mean(values: Iterable[float]) -> float | None:

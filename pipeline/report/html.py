@@ -7,9 +7,10 @@ from itertools import pairwise
 from pathlib import Path
 from urllib.parse import unquote
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
+
+from pipeline.report.templates import filled
 
 TEMPLATE = "page.html.j2"
 LONG_CELL = 30  # characters; what has no more stays on one line
@@ -26,20 +27,13 @@ def html_page(markdown: str, folder: Path) -> str:
     tokens = list(_with_readable_tables(tokens))
     start = next((index for index, token in enumerate(tokens) if (token.tag, token.level) == ("h2", 0)), len(tokens))
     lead, body = (parser.renderer.render(part, parser.options, {}) for part in (tokens[:start], tokens[start:]))
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=True,
-    )
-    return environment.get_template(TEMPLATE).render(
-        title=next((text for level, _, text in headings if level == "h1"), folder.name),
-        contents=[(anchor, text) for level, anchor, text in headings if level == "h2"],
-        lead=lead,
-        body=body,
-    )
+    context = {
+        "title": next((text for level, _, text in headings if level == "h1"), folder.name),
+        "contents": [(anchor, text) for level, anchor, text in headings if level == "h2"],
+        "lead": lead,
+        "body": body,
+    }
+    return filled(TEMPLATE, context, escape=True)
 
 
 def _name_headings(tokens: Sequence[Token]) -> list[tuple[str, str, str]]:

@@ -102,25 +102,25 @@ def _geometric_means(arms: list[pd.Series]) -> list[float | None]:
 
 def _by_seed(results: Results, measure: str, side: Side) -> pd.Series:
     if measure in EPOCH_MEASURES:
-        return _epochs_to(results, measure, side).fillna(results.run_fact(side.variant, "epochs"))
+        return epochs_to(results, measure, side.variant).fillna(results.run_fact(side.variant, "epochs"))
     found = results.analyses.get(side.variant, {}).get("seeds", {})
     values = {int(seed): _analysed(numbers, measure, side.of) for seed, numbers in found.items()}
     return pd.Series(values, dtype=float).reindex(results.params.seeds)
 
 
-def _epochs_to(results: Results, measure: str, side: Side) -> pd.Series:
-    """By seed; NaN where a run did not get there."""
+def epochs_to(results: Results, measure: str, variant: str) -> pd.Series:
+    """One of EPOCH_MEASURES by seed; NaN where a run did not get there, or there is none."""
     if measure == "epochs_to_first_drop":
-        drops = results.run_fact(side.variant, "lr_drops")
+        drops = results.run_fact(variant, "lr_drops")
         return drops.map(lambda epochs: epochs[0] if isinstance(epochs, list) and epochs else np.nan).astype(float)
     histories = results.histories
-    reached = histories[(histories["variant"] == side.variant) & (histories["train_error_top1"] <= REACHED)]
+    reached = histories[(histories["variant"] == variant) & (histories["train_error_top1"] <= REACHED)]
     return reached.groupby("seed")["epoch"].min().astype(float).reindex(results.params.seeds)
 
 
 def _censored(results: Results, measure: str, side: Side) -> pd.Series:
     """Runs that ended, as planned or by their schedule, before they got there."""
-    return _epochs_to(results, measure, side).isna() & results.run_fact(side.variant, "epochs").notna()
+    return epochs_to(results, measure, side.variant).isna() & results.run_fact(side.variant, "epochs").notna()
 
 
 def _analysed(found: dict[str, Any], measure: str, of: str) -> float:

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from ruamel.yaml import YAML
 
 from pipeline.files import replacing_folder, write_text
@@ -16,6 +15,7 @@ from pipeline.report.collect import Results, collect
 from pipeline.report.curves import write_curves
 from pipeline.report.html import html_page
 from pipeline.report.provenance import provenance
+from pipeline.report.templates import filled
 
 TEMPLATE = "template.md.j2"
 COMPARISONS = (("Pooling", "overlap_pool"), ("Dropout", "dropout_overfit"), ("Response normalisation", "lrn_imagenet"))
@@ -34,23 +34,11 @@ def write_report(params: Params, out: Path, root: Path = Path(), checks: Mapping
         write_text(folder / "questions.csv", claims_table.frame(questions).to_csv(index=False))
         write_curves(results, folder / "curves")
         write_text(folder / "provenance.md", provenance(results))
-        page = _markdown(_context(results, claims, questions, captions))
+        page = filled(TEMPLATE, _context(results, claims, questions, captions))
         write_text(folder / "report.md", page)
         write_text(folder / "report.html", html_page(page, folder))
         with (folder / "params.yaml").open("w") as file:
             YAML().dump(params.model_dump(), file)
-
-
-def _markdown(context: Mapping[str, Any]) -> str:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,
-    )
-    return environment.get_template(TEMPLATE).render(context)
 
 
 def _context(results: Results, claims: list[Row], questions: list[Row], captions: dict[str, str]) -> dict[str, Any]:

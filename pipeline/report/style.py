@@ -60,13 +60,6 @@ def applied() -> AbstractContextManager[None]:
     return matplotlib.style.context(["default", RC])
 
 
-def plain(axes: Axes) -> None:
-    """The style's spines and ticks for axes that are made outside of it."""
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    axes.tick_params(labelsize=SMALL, colors=INK)
-
-
 def common_legend(figure: Figure, panels: Iterable[Axes], columns: int, side: Side = "outside upper center") -> None:
     """One legend beside all panels; what several of them show is named once."""
     handles = {
