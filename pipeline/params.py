@@ -31,7 +31,7 @@ class Strict(BaseModel):
 
 
 class Data(Strict):
-    folder: str | None = Field(min_length=1)  # holds train/<class>/<image> and test/<class>/<image>; null: fetched
+    folder: str | None = Field(min_length=1)  # of images, as README.md says; null: they are fetched
     dataset: Name
     canvas_px: int = Field(ge=1)  # side of the stored square; crops are cut from it
     train_images: int | None = Field(ge=1)  # null: all that validation leaves

@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.data import sources
 from pipeline.data.prepare import prepare
-from pipeline.data.sources import folder as module
+from pipeline.data.sources import decoding as module
 from pipeline.data.store import Store
 from pipeline.errors import UserError
 from pipeline.params import Data
@@ -96,12 +97,13 @@ def test_the_central_square_is_resized_as_pillow_does(width: int, height: int, c
     assert_as_pillow(photograph(width, height), canvas_px)
 
 
-def assert_as_pillow(image: Image.Image, canvas_px: int) -> None:
+def assert_as_pillow(image: Image.Image, canvas_px: int, found: NDArray[np.uint8] | None = None) -> None:
+    """`found`, or what is made of the image."""
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     square = image.crop((left, top, left + side, top + side))
     expected = np.asarray(square.resize((canvas_px, canvas_px), Image.Resampling.BILINEAR)).astype(int)
-    found = module.on_canvas(np.asarray(image), canvas_px)
+    found = module.on_canvas(np.asarray(image), canvas_px) if found is None else found
     assert found.dtype == np.uint8
     difference = np.abs(found - expected)  # both work in fixed point, with weights of different precision
     assert difference.max() <= 2

@@ -64,13 +64,14 @@ class RawImages:
 
 def load(data: Data) -> RawImages:
     if data.folder is not None:
-        from pipeline.data.sources import folder
+        from pipeline.data.sources import contests, folder, imagenet
 
-        return folder.load(paths.root() / Path(data.folder).expanduser())
+        place = paths.root() / Path(data.folder).expanduser()
+        return imagenet.load(data.dataset, place) if data.dataset in contests.CONTESTS else folder.load(place)
     if data.dataset not in AVAILABLE:
         raise UserError(
             f"data.dataset = {data.dataset!r}: cannot be fetched; accepted is {', '.join(AVAILABLE)}, or data.folder, "
-            "a folder that holds train/<class>/<image> and test/<class>/<image>"
+            "a folder that holds train/<class>/<image> and test/<class>/<image>, or ImageNet as it was downloaded"
         )
     raw: RawImages = import_module(f"{__name__}.{data.dataset}").load()
     return raw
