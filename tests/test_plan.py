@@ -2,14 +2,17 @@
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from ruamel.yaml import YAML
 
 from pipeline.__main__ import composed
+from pipeline.data.sources import fashion_mnist
 from pipeline.params import Params, validate
 from pipeline.plan import measure, needs, sizes, table
 from pipeline.plan.command import plan
@@ -134,7 +137,7 @@ def test_nets_are_measured_once_for_each_cost_of_a_step() -> None:
 
 def test_the_price_is_that_of_the_hours_and_the_papers_days_stand_beside(imagenet: Work) -> None:
     costs = {cost_key(imagenet.params.settings(name)): net_cost(image_s=0.001) for name in imagenet.params.variants}
-    text = table.text(imagenet, machine(), costs, table.Here("a GPU", 10**12, 10**11, 10**10), 60, 2.5)
+    text = table.text(imagenet, machine(hash_byte_s=1e-12), costs, table.Here("a GPU", 10**12, 10**11, 10**10), 60, 2.5)
     # 90 * 1,231,167 / 1,000 s = 30.779 h; 5.5 days are 132 h
     assert "One run of the baseline: 1.3 days, 76.95 at 2.5 an hour." in text
     assert "5 to 6 days on two GTX 580 (its section 5); this is 4.3 times as fast." in text
@@ -174,3 +177,43 @@ def test_an_override_that_does_not_fit_is_one_message(override: str, message: st
     assert (
         "does not fit" not in message or "accepted is scale=<one of cifar10, cifar10_alexnet, embedded" in done.stderr
     )
+
+
+PLAN = """
+from pipeline import params
+from pipeline.plan import sizes
+from pipeline.plan.measure import measure
+from pipeline.plan.work import Work, rows
+configuration = params.load()
+source = sizes.source(configuration.data)
+work = Work(configuration, sizes.counts(configuration.data, source), source.classes, source.channels)
+(row,) = (row for row in rows(work, *measure(work, source, 20)) if row.stage == "train")
+print(row.seconds)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_real_embedded_run_takes_what_was_planned_within_25_percent(workplace: Path) -> None:
+    """Planned and run in turn, so that both see the same load of the machine; what is compared are their means."""
+    params = scale("embedded", "hardware.threads=1", "train.epochs=20", "seeds=[0]").model_dump()
+    params["variants"] = {"baseline": params["variants"]["baseline"]}
+    YAML().dump(params, workplace / "params.yaml")
+    fashion_mnist.load()  # into this test's downloads, where it is nowhere else
+    in_the_root = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PATH": str(Path(sys.executable).parent)}
+
+    def run(*command: str, state: str = "state") -> tuple[str, float]:
+        environment = in_the_root | {"ALEXNET_STATE": str(workplace / state)}
+        started = time.monotonic()
+        done = subprocess.run(
+            [sys.executable, *command], cwd=workplace, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout, time.monotonic() - started
+
+    run("-m", "stages.prepare")
+    planned_s, taken_s = [], []
+    for turn in range(3):
+        planned_s.append(float(run("-c", PLAN)[0].splitlines()[-1]))
+        taken_s.append(run("-m", "stages.train", "baseline", state=f"state-{turn}")[1])
+    assert sum(planned_s) == pytest.approx(sum(taken_s), rel=0.25), (planned_s, taken_s)
