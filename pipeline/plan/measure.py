@@ -28,7 +28,7 @@ from pipeline.params import Settings
 from pipeline.plan import made_up
 from pipeline.plan.sizes import Counts, Source
 from pipeline.plan.stopwatch import Epoch, Stopwatch
-from pipeline.plan.work import STAGES, Machine, NetCost, Work, cost_key
+from pipeline.plan.work import STAGES, Machine, NetCost, Work, cost_key, rate
 from pipeline.training.run import Run, train
 
 SECONDS = 60.0  # for all measurements together, about
@@ -54,7 +54,7 @@ def measure(work: Work, source: Source, seconds: float = SECONDS) -> tuple[Machi
         machine = _machine(work, source, start_s)
         progress.update()
         store = made_up.store(_made_up_counts(work), work.params.data.canvas_px, source)
-        costs = {}
+        costs: dict[str, NetCost] = {}
         for key, names in variants.items():
             share_s = (deadline - time.monotonic()) / (len(variants) - len(costs))
             analysed = any(name in work.params.evaluate.analyses for name in names)
@@ -157,7 +157,7 @@ def cost(
     epoch_s = max(0.0, beside / len(follow)) if follow else 0.0
     run_s = max(0.0, whole_s - sum(images_s(epoch) + epoch_s for epoch in epochs))
     images = sum(epoch.first_images + epoch.later_images for epoch in epochs)
-    text = f"{1 / image_s:,.0f} images/s, over {images:,}"
+    text = f"{rate(image_s)}, over {images:,}"
     return NetCost(text, image_s, validation_s, epoch_s, run_s, parameters, thinned_s, pair_s)
 
 

@@ -86,9 +86,10 @@ def _times(planned: list[Row]) -> str:
             table.append([f"**{stage}**", "together", str(runs), "", f"**{duration(_total(lines))}**", ""])
     table.append(["**all**", "", "", "", f"**{duration(_total(planned))}**", ""])
     head = ["stage", "variant", "runs", "epochs each, at most", "time", "from"]
-    return tabulate(
+    text: str = tabulate(
         table, head, "pipe", colalign=["left", "left", "right", "right", "right", "left"], disable_numparse=True
     )
+    return text
 
 
 def _costs(work: Work, costs: Mapping[str, NetCost], planned: list[Row], price: float | None) -> str:
@@ -118,9 +119,10 @@ def _needs(work: Work, costs: Mapping[str, NetCost], where: Here) -> str:
         ["memory", "evaluation: probabilities of the largest split", size(needs.evaluation_memory(work))],
         ["memory", "of this machine", size(where.memory)],
     ]
-    return tabulate(
+    text: str = tabulate(
         table, ["needed", "for", "bytes"], "pipe", colalign=["left", "left", "right"], disable_numparse=True
     )
+    return text
 
 
 def _assumptions(work: Work, machine: Machine, costs: Mapping[str, NetCost]) -> str:

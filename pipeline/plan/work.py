@@ -91,6 +91,11 @@ def cost_key(settings: Settings) -> str:
     return settings.model_dump_json(exclude=COSTLESS)
 
 
+def rate(image_s: float) -> str:
+    per_second = 1 / image_s
+    return f"{per_second:,.{0 if per_second >= 10 else 2}f} images/s"
+
+
 def epoch_seconds(cost: NetCost, counts: Counts) -> float:
     return counts["train"] * cost.image_s + counts["val"] * cost.validation_s + cost.epoch_s
 
@@ -113,12 +118,12 @@ def rows(work: Work, machine: Machine, costs: Mapping[str, NetCost]) -> list[Row
 def _prepare(work: Work, machine: Machine) -> Row:
     hashing_s = work.images * work.image_bytes * machine.hash_byte_s  # by one process, beside the workers
     making_s = work.images * machine.source_image_s / machine.workers
-    basis = f"{1 / machine.source_image_s:,.0f} images/s on a core × {machine.workers}; to {work.images:,}"
+    basis = f"{rate(machine.source_image_s)} on a core × {machine.workers}; to {work.images:,}"
     return Row("prepare", "", 1, 0, machine.start_s["prepare"] + max(making_s, hashing_s), basis)
 
 
 def _opening_s(work: Work, machine: Machine, images: int) -> float:
-    """The start of a process that compares the checksums of that many of the store's images."""
+    """Of a process that compares the checksums of that many of the store's images before it uses them."""
     return images * work.image_bytes * machine.hash_byte_s
 
 
@@ -154,7 +159,7 @@ def _evaluate(work: Work, machine: Machine, costs: Mapping[str, NetCost]) -> Ite
         cost, seeds = costs[cost_key(work.params.settings(variant))], len(work.params.seeds)
         views = work.views(variant)
         seed_s = views * cost.validation_s + work.images * machine.table_image_s
-        basis = f"forward {1 / cost.validation_s:,.0f} images/s; to {views:,} looks a seed"
+        basis = f"forward {rate(cost.validation_s)}; to {views:,} looks a seed"
         if variant in work.params.evaluate.analyses:
             seed_s += _analyses_s(work, cost)
             basis += " and the analyses"
