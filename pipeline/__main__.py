@@ -1,4 +1,4 @@
-"""Small commands beside DVC: `python -m pipeline check | sync | compare`."""
+"""Small commands beside DVC: `python -m pipeline check | sync | compare | plan`."""
 
 import argparse
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import params, paths, sync
-from pipeline.errors import exit_status
+from pipeline.errors import UserError, exit_status
 from pipeline.mending import mend
 
 
@@ -43,6 +43,31 @@ def compare() -> None:
     scales.write(paths.REPORTS)
 
 
+def plan(overrides: list[str], price: float | None) -> None:
+    """Measure for a minute, and say how long a configuration takes on this machine, and what it needs."""
+    configuration = _overridden(Path("conf"), overrides) if overrides else params.load()
+    from pipeline.plan.command import plan
+
+    print(plan(configuration, price))
+
+
+def _overridden(conf: Path, overrides: list[str]) -> params.Params:
+    """conf/ with Hydra's overrides, validated. Raises UserError where they do not fit it."""
+    from hydra.errors import HydraException
+
+    given = " ".join(overrides)
+    try:
+        values = composed(conf, *overrides)
+    except HydraException as error:
+        scales = ", ".join(sorted(path.stem for path in (conf / "scale").glob("*.yaml")))
+        reason = str(error).split("\n", 1)[0]
+        raise UserError(
+            f"{given}: does not fit {conf}/ ({reason}); accepted is scale=<one of {scales}>, and <key>=<value> "
+            "for any key of params.yaml, as in train.epochs=10"
+        ) from error
+    return params.validate(values, given)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m pipeline", description=__doc__)
     commands = parser.add_subparsers(required=True)
@@ -51,6 +76,10 @@ def main() -> None:
     sync_command.add_argument("--background", action="store_true", help="as stages do: what fails is only a warning")
     sync_command.set_defaults(command=sync.run)
     commands.add_parser("compare", help=compare.__doc__).set_defaults(command=compare)
+    plan_command = commands.add_parser("plan", help=plan.__doc__)
+    plan_command.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as `dvc exp run -S` takes them")
+    plan_command.add_argument("--price", type=float, help="of an hour on this machine, in any currency")
+    plan_command.set_defaults(command=plan)
     arguments = vars(parser.parse_args())
     arguments.pop("command")(**arguments)
 

@@ -1,0 +1,44 @@
+"""How many images there are to prepare, train on and ask: from the configuration, without the data."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from pipeline import paths
+from pipeline.data.prepare import split_rows
+from pipeline.data.sources import folder
+from pipeline.data.store import SplitName
+from pipeline.params import Data
+
+Counts = dict[SplitName, int]
+
+
+class Source(NamedTuple):
+    train: int  # labelled images, before any are set apart for validation
+    test: int
+    classes: int
+    channels: int
+    side_px: int | None  # null: files of many sizes
+
+
+PUBLISHED = {
+    "fashion_mnist": Source(60_000, 10_000, 10, 1, 28),
+    "cifar10": Source(50_000, 10_000, 10, 3, 32),
+    "imagenet2012": Source(1_281_167, 50_000, 1000, 3, None),
+    "imagenet2010": Source(1_261_406, 150_000, 1000, 3, None),
+}
+
+
+def source(data: Data) -> Source:
+    """What is published of a data set, or what a folder of images holds."""
+    if data.folder is None:
+        return PUBLISHED[data.dataset]
+    raw = folder.load(paths.root() / Path(data.folder).expanduser())
+    return Source(len(raw.train.labels), len(raw.test.labels), len(raw.classes), raw.channels, None)
+
+
+def counts(data: Data, source: Source) -> Counts:
+    """Images of each split, as `prepare` makes them."""
+    train, test = (np.arange(images) % source.classes for images in (source.train, source.test))
+    return {split: len(rows) for split, rows in split_rows(data, train, test).items()}
