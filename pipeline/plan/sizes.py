@@ -1,13 +1,12 @@
 """How many images there are to prepare, train on and ask: from the configuration, without the data."""
 
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from pipeline import paths
+from pipeline.data import sources
 from pipeline.data.prepare import split_rows
-from pipeline.data.sources import folder
+from pipeline.data.sources.contests import CONTESTS
 from pipeline.data.store import SplitName
 from pipeline.params import Data
 
@@ -22,11 +21,15 @@ class Source(NamedTuple):
     side_px: int | None  # null: files of many sizes
 
 
+CLASSES = 1000  # of either of ImageNet's contests
+
 PUBLISHED = {
     "fashion_mnist": Source(60_000, 10_000, 10, 1, 28),
     "cifar10": Source(50_000, 10_000, 10, 3, 32),
-    "imagenet2012": Source(1_281_167, 50_000, 1000, 3, None),
-    "imagenet2010": Source(1_261_406, 150_000, 1000, 3, None),
+    **{
+        name: Source(contest.images["train"], contest.images[contest.test], CLASSES, 3, None)
+        for name, contest in CONTESTS.items()
+    },
 }
 
 
@@ -34,7 +37,7 @@ def source(data: Data) -> Source:
     """What is published of a data set, or what a folder of images holds."""
     if data.folder is None:
         return PUBLISHED[data.dataset]
-    raw = folder.load(paths.root() / Path(data.folder).expanduser())
+    raw = sources.load(data)
     return Source(len(raw.train.labels), len(raw.test.labels), len(raw.classes), raw.channels, None)
 
 
