@@ -9,6 +9,7 @@ import pytest
 
 from pipeline.data.prepare import prepare
 from pipeline.data.space import Space
+from pipeline.errors import UserError
 from tests.test_data_folder import settings, write_folder
 
 STORE_BYTES = 10**9
@@ -55,8 +56,18 @@ def test_too_little_room_for_the_caches_copy_is_said_before_starting(
     (workplace / ".dvc").mkdir()
     (workplace / ".dvc/config").write_text("[cache]\ntype = copy\n")
     space = Space.of(workplace / ".state/prepare/a", workplace / "data/trees", STORE_BYTES)
-    with pytest.raises(OSError, match="No space left on device"):
+    with pytest.raises(UserError, match=r"trees: cannot be written \(No space left") as caught:
         space.check()
+    needed = f"{2 * STORE_BYTES} bytes are needed in {workplace}"
+    assert needed in str(caught.value)
+    assert "1.00GB for the store, 1.00GB for the copy in DVC's cache" in str(caught.value)
+
+
+def test_a_large_stores_line_says_how_dvc_would_link(workplace: Path) -> None:
+    (workplace / ".dvc").mkdir()
+    (workplace / ".dvc/config").write_text("[cache]\ntype = copy\n")
+    space = Space.of(workplace / ".state/prepare/a", workplace / "data/trees", 262 * 10**9)
+    assert "262GB for the copy in DVC's cache (none with `dvc config --local cache.type " in space.plan(10, 60)
 
 
 def test_what_is_there_from_an_earlier_process_is_not_needed_again(workplace: Path) -> None:

@@ -19,7 +19,7 @@ from pipeline.data.array_file import ArrayFile
 from pipeline.data.chunks import Chunk, Each, Job, cores, working
 from pipeline.data.progress import Progress, Rows, files_sha256, key
 from pipeline.data.sources import Images, RawImages
-from pipeline.data.space import Space
+from pipeline.data.space import ROOM, Space
 from pipeline.data.store import ARRAYS, Meta, Skipped, SplitName, checksum
 from pipeline.errors import UserError
 from pipeline.locks import locked
@@ -213,5 +213,5 @@ def _refusals(out: Path, needed_bytes: int) -> Iterator[None]:
     except OSError as error:
         remedy = "give a folder that can be written"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            remedy = f"{needed_bytes} bytes are needed: make room, or lower data.train_images or data.canvas_px"
+            remedy = f"{needed_bytes} bytes are needed: {ROOM}"
         raise UserError(f"{out}: cannot be written ({error.strerror or error}); {remedy}") from error

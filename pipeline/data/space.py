@@ -10,6 +10,11 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from pipeline import files, paths
+from pipeline.errors import UserError
+
+ROOM = "make room, or lower data.train_images or data.canvas_px"
+LINKS = "dvc config --local cache.type reflink,hardlink,symlink"
+LARGE_BYTES = 20 << 30  # a copy of so much is worth the care that linked files want
 
 
 class Need(NamedTuple):
@@ -20,6 +25,7 @@ class Need(NamedTuple):
 
 @dataclass(frozen=True)
 class Space:
+    out: Path
     needs: list[Need]
 
     @classmethod
@@ -32,19 +38,26 @@ class Space:
         if not files.can_rename(growing, out.parent):
             needs.append(Need(out.parent, "for its copy", store_bytes))
         if (cache := _cache_that_copies(out)) is not None:
-            needs.append(Need(cache, "for the copy in DVC's cache", store_bytes))
-        return cls(needs)
+            hint = f" (none with `{LINKS}`)" if store_bytes >= LARGE_BYTES and _same_device(cache, out.parent) else ""
+            needs.append(Need(cache, f"for the copy in DVC's cache{hint}", store_bytes))
+        return cls(out, needs)
 
     def check(self) -> None:
-        """Raises OSError where a file system has not enough."""
+        """Raises UserError where a file system has not enough."""
         for folder, needed in self._by_device().values():
             if shutil.disk_usage(folder).free < needed:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+                where = f" in {folder} ({self._bytes()})" if len(self.needs) > 1 else ""
+                raise UserError(
+                    f"{self.out}: cannot be written ({os.strerror(errno.ENOSPC)}); "
+                    f"{needed} bytes are needed{where}: {ROOM}"
+                )
 
     def plan(self, images: int, seconds: float) -> str:
-        bytes_for = ", ".join(f"{_size(need.bytes)} {need.what}" for need in self.needs)
         free = ", ".join(f"{_size(shutil.disk_usage(f).free)} free in {f}" for f, _ in self._by_device().values())
-        return f"prepare: {images} images; needed: {bytes_for}, about {max(1, round(seconds / 60))} min; {free}"
+        return f"prepare: {images} images; needed: {self._bytes()}, about {max(1, round(seconds / 60))} min; {free}"
+
+    def _bytes(self) -> str:
+        return ", ".join(f"{_size(need.bytes)} {need.what}" for need in self.needs)
 
     def _by_device(self) -> dict[int, tuple[Path, int]]:
         devices: dict[int, tuple[Path, int]] = {}
@@ -70,7 +83,11 @@ def _cache_that_copies(out: Path) -> Path | None:
     links = [link for link in config.get("type") or ["reflink"] if link != "copy"]  # DVC's default is reflink, copy
     local = LocalFileSystem()
     linked = test_links(links, local, str(cache), local, str(out.resolve()))
-    return None if linked and cache.stat().st_dev == out.parent.stat().st_dev else cache
+    return None if linked and _same_device(cache, out.parent) else cache
+
+
+def _same_device(one: Path, other: Path) -> bool:
+    return one.stat().st_dev == other.stat().st_dev
 
 
 def _size(count: int) -> str:
