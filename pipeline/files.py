@@ -49,6 +49,34 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def place_folder(source: Path, folder: Path) -> None:
+    """`source` takes the place of `folder`, or a copy of it does where it cannot be renamed to there."""
+    if can_rename(source.parent, folder.parent):
+        old = _temporary(folder)
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            folder.rename(old)
+        source.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        with replacing_folder(folder) as copy:
+            shutil.copytree(source, copy, dirs_exist_ok=True)
+
+
+def can_rename(source: Path, target: Path) -> bool:
+    """Whether what is in one folder can get into another without a copy: only trying tells, with mounts as they are."""
+    probe = source / ".probe.partial"
+    probe.touch()
+    try:
+        probe.rename(target / probe.name).unlink()
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        probe.unlink()
+        return False
+    return True
+
+
 def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.partial")
 

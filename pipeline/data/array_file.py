@@ -1,12 +1,15 @@
 """A .npy file of bytes whose rows several processes write, each in place."""
 
 import io
+import zlib
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+READ_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -17,7 +20,10 @@ class ArrayFile:
     shape: tuple[int, ...]
 
     def create(self) -> None:
-        with self.path.open("wb") as file:
+        """Of full length. The rows of one that is there stay."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.touch()
+        with self.path.open("r+b") as file:
             file.write(self.header())
             file.truncate(self._place(self.shape[0]))
 
@@ -37,10 +43,13 @@ class ArrayFile:
         np.lib.format.write_array_header_1_0(file, description)
         return file.getvalue()
 
-    def read(self, first: int, rows: int) -> bytes:
+    def crc32(self, first: int, rows: int) -> int:
+        left, crc = rows * prod(self.shape[1:]), 0
         with self.path.open("rb") as file:
             file.seek(self._place(first))
-            return file.read(rows * prod(self.shape[1:]))
+            while content := file.read(min(left, READ_BYTES)):
+                left, crc = left - len(content), zlib.crc32(content, crc)
+        return crc
 
     def leave_out(self, gaps: list[int]) -> NDArray[np.intp]:
         """Shorten the file: its last rows take the places of `gaps`. Returns which row now stands where."""

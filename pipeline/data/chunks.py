@@ -5,12 +5,17 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Generator, Iterator
+import time
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import partial
+from itertools import islice
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import psutil
@@ -24,6 +29,10 @@ from pipeline.errors import UserError
 from pipeline.interruption import SIGNALS
 
 CHUNK_BYTES = 4 << 20  # of pixels: what a core's caches hold
+AHEAD = 4  # chunks for each worker that are under way at a time: more would pile up where the parent is slower
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 _job: "Job"  # of this process, where it is a worker
 
@@ -41,6 +50,7 @@ class Outcome(NamedTuple):
     problems: dict[int, str]  # why there is no image, by its place in the chunk
     sha256: list[str]  # of the images' files
     sums: Sums | None  # of the train split
+    crc32: int  # of the pixels
 
 
 @dataclass(frozen=True)
@@ -61,7 +71,25 @@ class Job:
             for first in range(0, len(picked), step)
         ]
 
-    def run(self, chunk: Chunk) -> Outcome:
+    def write(self, chunk: Chunk) -> Outcome:
+        batch, problems, sha256 = self._load(chunk)
+        self.files[chunk.split].write(chunk.first, batch)
+        usable = np.delete(batch, list(problems), 0) if problems else batch
+        sums = Sums.of(usable) if chunk.split == "train" else None
+        return Outcome(chunk, problems, sha256, sums, zlib.crc32(batch.data))
+
+    def is_written(self, known: tuple[Chunk, int]) -> bool:
+        chunk, crc32 = known
+        return self.files[chunk.split].crc32(chunk.first, len(chunk.rows)) == crc32
+
+    def seconds(self, chunk: Chunk) -> float:
+        """To make the chunk's images, libraries loaded."""
+        self._load(chunk._replace(rows=chunk.rows[:1]))
+        start = time.perf_counter()
+        Sums.of(self._load(chunk)[0])
+        return time.perf_counter() - start
+
+    def _load(self, chunk: Chunk) -> tuple[NDArray[np.uint8], dict[int, str], list[str]]:
         batch = np.empty((len(chunk.rows), self.canvas_px, self.canvas_px, self.channels), np.uint8)
         problems: dict[int, str] = {}
         sha256 = []
@@ -71,28 +99,41 @@ class Job:
             if loaded.pixels is None:
                 problems[place] = loaded.problem
             batch[place] = 0 if loaded.pixels is None else loaded.pixels
-        self.files[chunk.split].write(chunk.first, batch)
-        usable = np.delete(batch, list(problems), 0) if problems else batch
-        return Outcome(chunk, problems, sha256, Sums.of(usable) if chunk.split == "train" else None)
+        return batch, problems, sha256
 
 
-def outcomes(job: Job, chunks: list[Chunk], workers: int) -> Generator[Outcome]:
-    """Of each chunk, in their order. Close the generator to stop early."""
+class Each(Protocol):
+    """Applies one of Job's methods to each item. Results come in the order of the items."""
+
+    def __call__(self, method: Callable[[Job, Item], Result], items: Iterable[Item]) -> Iterator[Result]: ...
+
+
+@contextmanager
+def working(job: Job, workers: int) -> Iterator[Each]:
+    """In this block there are so many worker processes, or none where it is one."""
     if workers == 1:
-        return (job.run(chunk) for chunk in chunks)
-    return _in_processes(job, chunks, min(workers, len(chunks)))
-
-
-def _in_processes(job: Job, chunks: list[Chunk], workers: int) -> Generator[Outcome]:
+        yield lambda method, items: map(partial(method, job), items)
+        return
     pool = ProcessPoolExecutor(workers, initializer=_start, initargs=(job,))
     try:
-        with _signals_waiting():  # a pool that is half started can neither work nor end
-            results = pool.map(_run, chunks)
-        yield from results
+        yield partial(_in_order, pool, AHEAD * workers)
     except BrokenProcessPool as error:
         raise UserError("prepare: a worker process was killed, maybe for want of memory; run it again") from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _in_order(
+    pool: ProcessPoolExecutor, ahead: int, method: Callable[[Job, Item], Result], items: Iterable[Item]
+) -> Iterator[Result]:
+    """As pool.map, which would submit all at once."""
+    left = iter(items)
+    with _signals_waiting():  # a pool that is half started can neither work nor end
+        waiting = deque(pool.submit(_run, method, item) for item in islice(left, ahead))
+    while waiting:
+        result = waiting.popleft().result()
+        waiting.extend(pool.submit(_run, method, item) for item in islice(left, 1))
+        yield result
 
 
 @contextmanager
@@ -131,5 +172,5 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _run(chunk: Chunk) -> Outcome:
-    return _job.run(chunk)
+def _run(method: Callable[[Job, Item], Result], item: Item) -> Result:
+    return method(_job, item)

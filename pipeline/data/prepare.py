@@ -1,59 +1,75 @@
 """From raw images to the image store: a stratified split, images on the canvas, statistics of the train split."""
 
 import errno
-import hashlib
 import os
 import shutil
-from collections import defaultdict
+import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from pipeline import files
+from pipeline import files, paths
 from pipeline.data import sources
 from pipeline.data.array_file import ArrayFile
-from pipeline.data.chunks import Job, Outcome, cores, outcomes
+from pipeline.data.chunks import Chunk, Each, Job, cores, working
+from pipeline.data.progress import Progress, Rows, files_sha256, key
 from pipeline.data.sources import Images, RawImages
-from pipeline.data.statistics import PixelStatistics
-from pipeline.data.store import ARRAYS, Meta, Skipped, SplitName
+from pipeline.data.space import ROOM, Space
+from pipeline.data.store import ARRAYS, Meta, Skipped, SplitName, checksum
 from pipeline.errors import UserError
+from pipeline.locks import locked
 from pipeline.params import Data
 
 SKIPPED_SHARE = 0.01  # of a split's images, at most
-
-Rows = dict[SplitName, NDArray[np.intp]]  # of the source, for each split
+SAVE_SECONDS = 10  # of work, at most, are lost by a kill
+SAMPLE = 16  # images by which the time is foretold
+STORE = "store"  # in the resume folder: the out as it grows
 
 
 def prepare(data: Data, out: Path, workers: int | None = None) -> None:
-    """Write the image store of data.dataset to `out`, whole or not at all; the same with any number of workers."""
+    """Write the image store of data.dataset to `out`, whole or not at all; the same with any number of workers.
+
+    It grows in the resume folder. Killed and called again, it goes on where it was: the bytes are the same.
+    """
     raw = sources.load(data)
     rows = split_rows(data, raw.train.labels, raw.test.labels)
+    folder = paths.state() / "prepare" / key(data, raw)
     image_values = data.canvas_px**2 * raw.channels
     needed_bytes = sum(map(len, rows.values())) * (image_values + 8) + image_values * 4
-    with _new_store(out, needed_bytes) as folder:
-        job = _job(folder, raw, rows, data.canvas_px)
-        result = _write_images(job, rows, workers or cores())
-        counts = _write_labels(job, rows, result.gaps)
-        np.save(folder / "mean_image.npy", result.statistics.mean_image(), allow_pickle=False)
-        eigenvectors, std = result.statistics.rgb_components()
-        meta = Meta(
-            dataset=data.dataset,
-            canvas_px=data.canvas_px,
-            channels=raw.channels,
-            classes=raw.classes,
-            counts=counts,
-            sources=raw.sources or result.sources(),
-            rgb_eigenvectors=eigenvectors,
-            rgb_std=std,
-            skipped=result.skipped,
-            sha256={array: result.sha256.get(array) or files.sha256(folder / array) for array in ARRAYS},
-        )
-        files.write_json(folder / "meta.json", meta.model_dump())
+    with _refusals(out, needed_bytes), locked(folder.with_suffix(".lock"), f"prepare {data.dataset}"):
+        space = Space.of(folder, out, needed_bytes)
+        space.check()
+        if not (folder / STORE / "meta.json").exists():
+            _grow(folder, data, raw, rows, workers or cores(), space)
+        files.place_folder(folder / STORE, out)
+        shutil.rmtree(folder)
+
+
+def _grow(folder: Path, data: Data, raw: RawImages, rows: Rows, workers: int, space: Space) -> None:
+    store = folder / STORE
+    job = _job(store, raw, rows, data.canvas_px)
+    progress = _write_images(job, rows, folder / "progress.npz", workers, space)
+    counts = _write_labels(job, rows, progress.gaps)
+    np.save(store / "mean_image.npy", progress.statistics.mean_image(), allow_pickle=False)
+    eigenvectors, std = progress.statistics.rgb_components()
+    meta = Meta(
+        dataset=data.dataset,
+        canvas_px=data.canvas_px,
+        channels=raw.channels,
+        classes=raw.classes,
+        counts=counts,
+        sources=raw.sources or files_sha256(progress, job.images, rows),
+        rgb_eigenvectors=eigenvectors,
+        rgb_std=std,
+        skipped=progress.skipped,
+        sha256={array: checksum(store / array) for array in ARRAYS},
+    )
+    files.write_json(store / "meta.json", meta.model_dump())
 
 
 def split_rows(data: Data, train_labels: NDArray[np.int64], test_labels: NDArray[np.int64]) -> Rows:
@@ -106,61 +122,66 @@ def _equal_shares(total: int, available: list[int]) -> list[int]:
     return shares
 
 
-def _job(folder: Path, raw: RawImages, rows: Rows, canvas_px: int) -> Job:
+def _job(store: Path, raw: RawImages, rows: Rows, canvas_px: int) -> Job:
     shape = (canvas_px, canvas_px, raw.channels)
     images: dict[SplitName, Images] = {"train": raw.train, "val": raw.train, "test": raw.test}
-    places = {name: ArrayFile(folder / name / "images.npy", (len(picked), *shape)) for name, picked in rows.items()}
+    places = {name: ArrayFile(store / name / "images.npy", (len(picked), *shape)) for name, picked in rows.items()}
     for place in places.values():
-        place.path.parent.mkdir()
         place.create()
     return Job(images, places, canvas_px, raw.channels)
 
 
-@dataclass
-class Result:
-    """What is known once the images are written."""
-
-    statistics: PixelStatistics
-    gaps: dict[SplitName, list[int]] = field(default_factory=lambda: defaultdict(list))  # rows without an image
-    skipped: list[Skipped] = field(default_factory=list)
-    file_lines: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))  # as sha256sum prints them
-    sha256: dict[str, str] = field(default_factory=dict)  # of array files without gaps
-
-    def add(self, outcome: Outcome, names: list[str]) -> None:
-        split, first, _ = outcome.chunk
-        self.gaps[split] += [first + place for place in outcome.problems]
-        self.skipped += [Skipped(file=names[place], reason=reason) for place, reason in outcome.problems.items()]
-        lines = [f"{sha256}  {name}\n" for sha256, name in zip(outcome.sha256, names, strict=True) if sha256]
-        self.file_lines["test" if split == "test" else "train"] += lines
-        if outcome.sums:
-            self.statistics.add(outcome.sums)
-
-    def sources(self) -> dict[str, str]:
-        """One checksum for the files of a folder: that of their lines, sorted by name."""
-        sorted_lines = {name: sorted(lines, key=lambda line: line[66:]) for name, lines in self.file_lines.items()}
-        return {name: hashlib.sha256("".join(lines).encode()).hexdigest() for name, lines in sorted_lines.items()}
-
-
-def _write_images(job: Job, rows: Rows, workers: int) -> Result:
+def _write_images(job: Job, rows: Rows, path: Path, workers: int, space: Space) -> Progress:
     """Every image to its row, or one error if too many cannot be used."""
-    result = Result(PixelStatistics(job.canvas_px, job.channels))
-    hashes = {split: hashlib.sha256(file.header()) for split, file in job.files.items()}
-    images = sum(map(len, rows.values()))
-    with (
-        closing(outcomes(job, job.chunks(rows), workers)) as done,
-        tqdm(total=images, unit=" images", desc="prepare", disable=None) as progress,
-    ):
-        for outcome in done:
-            split, first, chunk_rows = outcome.chunk
-            result.add(outcome, [job.images[split].name(row) for row in chunk_rows.tolist()])
-            if len(result.gaps[split]) > SKIPPED_SHARE * len(rows[split]):
-                raise _too_many(split, len(rows[split]), result.skipped)
-            hashes[split].update(job.files[split].read(first, len(chunk_rows)))  # while the workers go on
-            progress.update(len(chunk_rows))
-    result.sha256 = {
-        f"{split}/images.npy": hash.hexdigest() for split, hash in hashes.items() if not result.gaps[split]
-    }
-    return result
+    chunks = job.chunks(rows)
+    counts = {split: len(picked) for split, picked in rows.items()}
+    progress = Progress.start(path, job.canvas_px, job.channels, counts)
+    done = len(progress.crc32)
+    with working(job, min(workers, len(chunks))) as each:
+        _mend(chunks[:done], progress, each)
+        print(space.plan(sum(counts.values()), _seconds(chunks[done:], each) / workers), flush=True)
+        with _bar("prepare", chunks, done) as bar:
+            saved = time.monotonic()
+            try:
+                for outcome in each(Job.write, chunks[done:]):
+                    split = outcome.chunk.split
+                    progress.add(outcome, job.images[split])
+                    if len(progress.gaps[split]) > SKIPPED_SHARE * counts[split]:
+                        raise _too_many(split, counts[split], progress.skipped)
+                    bar.update(len(outcome.chunk.rows))
+                    if time.monotonic() > saved + SAVE_SECONDS:
+                        progress.save()
+                        saved = time.monotonic()
+            finally:
+                progress.save()
+    return progress
+
+
+def _mend(chunks: list[Chunk], progress: Progress, each: Each) -> None:
+    """What was written before the end of an earlier process may not have reached the disk."""
+    damaged = []
+    with _bar("check what is there", chunks, 0) as bar:
+        for chunk, whole in zip(chunks, each(Job.is_written, zip(chunks, progress.crc32, strict=True)), strict=True):
+            bar.update(len(chunk.rows))
+            if not whole:
+                damaged.append(chunk)
+    for _ in each(Job.write, damaged):
+        pass
+
+
+def _seconds(chunks: list[Chunk], each: Each) -> float:
+    """That one core takes for the images of `chunks`, by a few of them."""
+    if not chunks:
+        return 0.0
+    rows = np.concatenate([chunk.rows for chunk in chunks if chunk.split == chunks[0].split])
+    sample = rows[:: -(-len(rows) // SAMPLE)]
+    (seconds,) = each(Job.seconds, [Chunk(chunks[0].split, 0, sample)])
+    return seconds / len(sample) * sum(len(chunk.rows) for chunk in chunks)
+
+
+def _bar(work: str, chunks: list[Chunk], done: int) -> "tqdm[NoReturn]":
+    images = [len(chunk.rows) for chunk in chunks]
+    return tqdm(total=sum(images), initial=sum(images[:done]), unit=" images", desc=work, disable=None)
 
 
 def _too_many(split: SplitName, images: int, skipped: list[Skipped]) -> UserError:
@@ -183,17 +204,14 @@ def _write_labels(job: Job, rows: Rows, gaps: dict[SplitName, list[int]]) -> dic
 
 
 @contextmanager
-def _new_store(out: Path, needed_bytes: int) -> Iterator[Path]:
-    """A new folder that takes the place of `out`. Raises UserError, naming the bytes, where it cannot be written."""
+def _refusals(out: Path, needed_bytes: int) -> Iterator[None]:
+    """Raises UserError, naming the bytes, where the store cannot be written."""
     try:
         if out.exists() and not out.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        with files.replacing_folder(out) as new:
-            if shutil.disk_usage(new).free < needed_bytes:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            yield new
+        yield
     except OSError as error:
         remedy = "give a folder that can be written"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            remedy = f"{needed_bytes} bytes are needed: make room, or lower data.train_images or data.canvas_px"
+            remedy = f"{needed_bytes} bytes are needed: {ROOM}"
         raise UserError(f"{out}: cannot be written ({error.strerror or error}); {remedy}") from error
