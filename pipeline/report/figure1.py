@@ -165,8 +165,8 @@ def _label(arm: Arm) -> str:
 def _finish(panel: Axes) -> None:
     panel.axhline(REACHED, color=MUTED, linewidth=1, zorder=1)
     panel.annotate(
-        f"{REACHED:g} %", (1, REACHED), (0, -3), xycoords=panel.get_yaxis_transform(), textcoords="offset points",
-        ha="right", va="top", color=MUTED, fontsize=SMALL,
+        f"{REACHED:g} %", (0, REACHED), (3, -3), xycoords=panel.get_yaxis_transform(), textcoords="offset points",
+        ha="left", va="top", color=MUTED, fontsize=SMALL,
     )  # fmt: skip
     panel.set_xlim(0, None)
     panel.set_xlabel("epoch")
