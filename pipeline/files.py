@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+PIECE_BYTES = 1 << 20
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -38,9 +40,7 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
     try:
         new.mkdir(parents=True)
         yield new
-        if folder.exists():
-            folder.rename(old)
-        new.rename(folder)
+        _swap(new, folder, old)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             error.filename = str(folder)
@@ -54,13 +54,26 @@ def place_folder(source: Path, folder: Path) -> None:
     if can_rename(source.parent, folder.parent):
         old = _temporary(folder)
         shutil.rmtree(old, ignore_errors=True)
-        if folder.exists():
-            folder.rename(old)
-        source.rename(folder)
+        _swap(source, folder, old)
         shutil.rmtree(old, ignore_errors=True)
     else:
         with replacing_folder(folder) as copy:
             shutil.copytree(source, copy, dirs_exist_ok=True)
+
+
+def _swap(new: Path, folder: Path, old: Path) -> None:
+    if folder.exists():
+        folder.rename(old)
+    new.rename(folder)
+
+
+def pieces(path: Path, start: int, length: int) -> Iterator[bytes]:
+    """So many bytes of a file, or those that there are, little by little."""
+    with path.open("rb", buffering=0) as file:
+        file.seek(start)
+        while content := file.read(min(length, PIECE_BYTES)):
+            length -= len(content)
+            yield content
 
 
 def can_rename(source: Path, target: Path) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-READ_BYTES = 1 << 20
+from pipeline.files import pieces
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,9 @@ class ArrayFile:
         return file.getvalue()
 
     def crc32(self, first: int, rows: int) -> int:
-        left, crc = rows * prod(self.shape[1:]), 0
-        with self.path.open("rb") as file:
-            file.seek(self._place(first))
-            while content := file.read(min(left, READ_BYTES)):
-                left, crc = left - len(content), zlib.crc32(content, crc)
+        crc = 0
+        for content in pieces(self.path, self._place(first), rows * prod(self.shape[1:])):
+            crc = zlib.crc32(content, crc)
         return crc
 
     def leave_out(self, gaps: list[int]) -> NDArray[np.intp]:

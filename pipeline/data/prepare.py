@@ -20,7 +20,7 @@ from pipeline.data.chunks import Chunk, Each, Job, cores, working
 from pipeline.data.progress import Progress, Rows, files_sha256, key
 from pipeline.data.sources import Images, RawImages
 from pipeline.data.space import ROOM, Space
-from pipeline.data.store import ARRAYS, Meta, Skipped, SplitName, checksum
+from pipeline.data.store import ARRAYS, Meta, Skipped, SplitName, checksum, store_bytes
 from pipeline.errors import UserError
 from pipeline.locks import locked
 from pipeline.params import Data
@@ -39,8 +39,7 @@ def prepare(data: Data, out: Path, workers: int | None = None) -> None:
     raw = sources.load(data)
     rows = split_rows(data, raw.train.labels, raw.test.labels)
     folder = paths.state() / "prepare" / key(data, raw)
-    image_values = data.canvas_px**2 * raw.channels
-    needed_bytes = sum(map(len, rows.values())) * (image_values + 8) + image_values * 4
+    needed_bytes = store_bytes(sum(map(len, rows.values())), data.canvas_px, raw.channels)
     with _refusals(out, needed_bytes), locked(folder.with_suffix(".lock"), f"prepare {data.dataset}"):
         space = Space.of(folder, out, needed_bytes)
         space.check()

@@ -12,14 +12,13 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
 from pipeline.errors import UserError
-from pipeline.files import sha256
+from pipeline.files import pieces, sha256
 from pipeline.params import Strict
 
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 ARRAYS = (*(f"{split}/{kind}.npy" for split in SPLITS for kind in ("images", "labels")), "mean_image.npy")
 PART_BYTES = 1 << 30  # above it, an array's checksum is that of its parts' checksums
-READ_BYTES = 1 << 20
 
 Three = Field(min_length=3, max_length=3)
 
@@ -93,6 +92,12 @@ class Store:
             self._whole.add(array)
 
 
+def store_bytes(images: int, canvas_px: int, channels: int) -> int:
+    """Of all arrays: pixels and labels of so many images, and the mean image."""
+    values = canvas_px**2 * channels
+    return images * (values + 8) + 4 * values
+
+
 def checksum(path: Path) -> str:
     """SHA-256 of an array file. Above 1 GiB, of what `split -b 1G --filter=sha256sum` prints: that takes all cores."""
     bytes_in_all = path.stat().st_size
@@ -104,12 +109,9 @@ def checksum(path: Path) -> str:
 
 
 def _part_sha256(path: Path, start: int) -> str:
-    digest, left = hashlib.sha256(), PART_BYTES
-    with path.open("rb", buffering=0) as file:
-        file.seek(start)
-        while content := file.read(min(left, READ_BYTES)):
-            digest.update(content)
-            left -= len(content)
+    digest = hashlib.sha256()
+    for content in pieces(path, start, PART_BYTES):
+        digest.update(content)
     return digest.hexdigest()
 
 

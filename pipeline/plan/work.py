@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from pipeline import paths
+from pipeline.data.store import store_bytes
 from pipeline.evaluation import neighbours, shifts, thinned
 from pipeline.params import Params, Settings
 from pipeline.plan.sizes import Counts
@@ -72,8 +73,7 @@ class Work:
 
     @property
     def store_bytes(self) -> int:
-        """Images, labels and the mean image."""
-        return self.images * (self.image_bytes + 8) + 4 * self.image_bytes
+        return store_bytes(self.images, self.params.data.canvas_px, self.channels)
 
     def views(self, variant: str) -> int:
         """Looks at images by one seed's evaluation."""
