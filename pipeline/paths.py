@@ -52,5 +52,9 @@ def evaluation(scale: str, variant: str) -> Path:
     return Path("runs", scale, variant, "evaluation")
 
 
+def metrics(scale: str, variant: str) -> Path:
+    return Path("runs", scale, variant, "metrics.json")
+
+
 def report(scale: str) -> Path:
     return REPORTS / scale

@@ -96,7 +96,9 @@ def test_every_image_of_every_split_is_predicted_and_the_metrics_are_theirs(stor
     for (seed, split, views), error in wrong.items():
         assert measured[str(seed)][split][views]["error_top1"] == pytest.approx(error)
     mean = np.mean([measured[seed]["test"]["ten_crop"]["loss"] for seed in ("0", "1")])
-    assert json.loads((out / "metrics.json").read_text())["test"]["ten_crop"]["loss"] == pytest.approx(mean, abs=1e-4)
+    assert json.loads(paths.metrics("smoke", "baseline").read_text())["test"]["ten_crop"]["loss"] == pytest.approx(
+        mean, abs=1e-4
+    )
 
 
 def test_a_failed_run_is_named_and_left_out(store: Store) -> None:
@@ -105,7 +107,7 @@ def test_a_failed_run_is_named_and_left_out(store: Store) -> None:
     evaluate_variant(params, "baseline")
     out = paths.evaluation("smoke", "baseline")
     assert json.loads((out / "seeds.json").read_text()) == {"0": {"status": "failed"}, "1": {"status": "failed"}}
-    assert json.loads((out / "metrics.json").read_text()) == {}
+    assert json.loads(paths.metrics("smoke", "baseline").read_text()) == {}
 
 
 def test_damaged_weights_are_named_with_what_to_do(store: Store) -> None:

@@ -51,8 +51,8 @@ def test_mlflow_holds_one_finished_run_for_each_fingerprint(clone: Path) -> None
 
 def test_dvc_shows_metrics_and_plots(clone: Path) -> None:
     shown = json.loads(run(clone, "dvc", "metrics", "show", "--json"))
-    measured = json.loads((clone / "runs/smoke/baseline/evaluation/metrics.json").read_text())
-    assert shown[""]["data"]["runs/smoke/baseline/evaluation/metrics.json"]["data"] == measured
+    measured = json.loads((clone / "runs/smoke/baseline/metrics.json").read_text())
+    assert shown[""]["data"]["runs/smoke/baseline/metrics.json"]["data"] == measured
     run(clone, "dvc", "plots", "show")
     page = (clone / "dvc_plots/index.html").read_text()
     assert all(f"reports_smoke_curves_{variant}_csv" in page for variant in VARIANTS)

@@ -25,12 +25,21 @@ class ArrayFile:
         self.path.touch()
         with self.path.open("r+b") as file:
             file.write(self.header())
-            file.truncate(self._place(self.shape[0]))
+            file.truncate(self.bytes_in_all)
 
     def write(self, first: int, rows: NDArray[np.uint8]) -> None:
         with self.path.open("r+b") as file:
             file.seek(self._place(first))
             file.write(rows.data)
+
+    def read(self, first: int, rows: int) -> bytes:
+        with self.path.open("rb") as file:
+            file.seek(self._place(first))
+            return file.read(rows * prod(self.shape[1:]))
+
+    @property
+    def bytes_in_all(self) -> int:
+        return self._place(self.shape[0])
 
     def header(self) -> bytes:
         """As long for every number of rows: the format leaves room for it to grow."""

@@ -1,6 +1,7 @@
 """From raw images to the image store: a stratified split, images on the canvas, statistics of the train split."""
 
 import errno
+import hashlib
 import os
 import shutil
 import time
@@ -20,7 +21,7 @@ from pipeline.data.chunks import Chunk, Each, Job, cores, working
 from pipeline.data.progress import Progress, Rows, files_sha256, key
 from pipeline.data.sources import Images, RawImages
 from pipeline.data.space import ROOM, Space
-from pipeline.data.store import ARRAYS, Meta, Skipped, SplitName, checksum, store_bytes
+from pipeline.data.store import ARRAYS, PART_BYTES, Meta, Skipped, SplitName, checksum, store_bytes
 from pipeline.errors import UserError
 from pipeline.locks import locked
 from pipeline.params import Data
@@ -52,7 +53,7 @@ def prepare(data: Data, out: Path, workers: int | None = None) -> None:
 def _grow(folder: Path, data: Data, raw: RawImages, rows: Rows, workers: int, space: Space) -> None:
     store = folder / STORE
     job = _job(store, raw, rows, data.canvas_px)
-    progress = _write_images(job, rows, folder / "progress.npz", workers, space)
+    progress, sha256 = _write_images(job, rows, folder / "progress.npz", workers, space)
     counts = _write_labels(job, rows, progress.gaps)
     np.save(store / "mean_image.npy", progress.statistics.mean_image(), allow_pickle=False)
     eigenvectors, std = progress.statistics.rgb_components()
@@ -66,7 +67,7 @@ def _grow(folder: Path, data: Data, raw: RawImages, rows: Rows, workers: int, sp
         rgb_eigenvectors=eigenvectors,
         rgb_std=std,
         skipped=progress.skipped,
-        sha256={array: checksum(store / array) for array in ARRAYS},
+        sha256={array: sha256.get(array) or checksum(store / array) for array in ARRAYS},
     )
     files.write_json(store / "meta.json", meta.model_dump())
 
@@ -130,21 +131,31 @@ def _job(store: Path, raw: RawImages, rows: Rows, canvas_px: int) -> Job:
     return Job(images, places, canvas_px, raw.channels)
 
 
-def _write_images(job: Job, rows: Rows, path: Path, workers: int, space: Space) -> Progress:
-    """Every image to its row, or one error if too many cannot be used."""
+def _write_images(job: Job, rows: Rows, path: Path, workers: int, space: Space) -> tuple[Progress, dict[str, str]]:
+    """Every image to its row, or one error if too many cannot be used.
+
+    Returns too the checksums of the arrays that were written in one go, taken while the workers went on.
+    """
     chunks = job.chunks(rows)
     counts = {split: len(picked) for split, picked in rows.items()}
     progress = Progress.start(path, job.canvas_px, job.channels, counts)
     done = len(progress.crc32)
+    running = {
+        split: hashlib.sha256(place.header())
+        for split, place in job.files.items()
+        if not done and place.bytes_in_all <= PART_BYTES
+    }
     with working(job, min(workers, len(chunks))) as each:
         _mend(chunks[:done], progress, each)
-        print(space.plan(sum(counts.values()), _seconds(chunks[done:], each) / workers), flush=True)
+        print(space.plan(sum(counts.values()), _seconds(chunks[done:], each, workers)), flush=True)
         with _bar("prepare", chunks, done) as bar:
             saved = time.monotonic()
             try:
                 for outcome in each(Job.write, chunks[done:]):
                     split = outcome.chunk.split
                     progress.add(outcome, job.images[split])
+                    if split in running:
+                        running[split].update(job.files[split].read(outcome.chunk.first, len(outcome.chunk.rows)))
                     if len(progress.gaps[split]) > SKIPPED_SHARE * counts[split]:
                         raise _too_many(split, counts[split], progress.skipped)
                     bar.update(len(outcome.chunk.rows))
@@ -153,7 +164,8 @@ def _write_images(job: Job, rows: Rows, path: Path, workers: int, space: Space) 
                         saved = time.monotonic()
             finally:
                 progress.save()
-    return progress
+    whole = {f"{split}/images.npy": sums.hexdigest() for split, sums in running.items() if not progress.gaps[split]}
+    return progress, whole
 
 
 def _mend(chunks: list[Chunk], progress: Progress, each: Each) -> None:
@@ -168,14 +180,14 @@ def _mend(chunks: list[Chunk], progress: Progress, each: Each) -> None:
         pass
 
 
-def _seconds(chunks: list[Chunk], each: Each) -> float:
-    """That one core takes for the images of `chunks`, by a few of them."""
+def _seconds(chunks: list[Chunk], each: Each, workers: int) -> float:
+    """That the workers take for the images of `chunks`, by a few of them."""
     if not chunks:
         return 0.0
     rows = np.concatenate([chunk.rows for chunk in chunks if chunk.split == chunks[0].split])
     sample = rows[:: -(-len(rows) // SAMPLE)]
-    (seconds,) = each(Job.seconds, [Chunk(chunks[0].split, 0, sample)])
-    return seconds / len(sample) * sum(len(chunk.rows) for chunk in chunks)
+    shares = [Chunk(chunks[0].split, 0, share) for share in (sample[k::workers] for k in range(workers)) if len(share)]
+    return sum(each(Job.seconds, shares)) / len(sample) * sum(len(chunk.rows) for chunk in chunks) / workers
 
 
 def _bar(work: str, chunks: list[Chunk], done: int) -> "tqdm[NoReturn]":

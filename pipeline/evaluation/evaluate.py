@@ -27,7 +27,7 @@ from pipeline.params import Hardware, Params, Settings
 
 
 def evaluate_variant(params: Params, variant: str) -> None:
-    """Write `seeds.json`, `metrics.json` (means over finished seeds), `predictions.parquet` and `analyses.json`.
+    """Write `seeds.json`, `predictions.parquet`, `analyses.json`, and means over finished seeds as `metrics.json`.
 
     Training images are seen as test images are: without noise. Analyses are of the variants that params name.
     """
@@ -64,16 +64,16 @@ def evaluate_variant(params: Params, variant: str) -> None:
         labels = torch.from_numpy(store.split("test").labels)
         analyses["ensembles"] = ensemble_errors(test_probabilities, labels)
     _write(out, by_seed, tables, analyses)
+    finished = [{split: values[split] for split in SPLITS} for values in by_seed.values() if "test" in values]
+    write_json(paths.metrics(params.scale, variant), mean_of(finished))
 
 
 def _write(out: Path, by_seed: dict[str, Any], tables: list[pd.DataFrame], analyses: dict[str, Any]) -> None:
-    finished = [{split: values[split] for split in SPLITS} for values in by_seed.values() if "test" in values]
     with replacing(out / "predictions.parquet") as temporary:
         pd.concat(tables or [pd.DataFrame()], ignore_index=True).to_parquet(temporary, index=False)
     write_json(out / "seeds.json", by_seed)
-    write_json(out / "metrics.json", mean_of(finished))
     write_json(out / "analyses.json", rounded(analyses))
-    write_sums(out, "predictions.parquet", "seeds.json", "metrics.json", "analyses.json")
+    write_sums(out, "predictions.parquet", "seeds.json", "analyses.json")
 
 
 def _predictions(
