@@ -24,7 +24,7 @@ def tiny_params(**changes: Any) -> Params:
         },
         **blocks.model_dump(),
         "seeds": [0, 1],
-        "hardware": {"accelerator": "cpu", "threads": 1},
+        "hardware": {"accelerator": "cpu", "threads": 1, "devices": 1},
         "tune": {
             "studies": ["baseline"],
             "trials": 0,

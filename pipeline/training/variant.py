@@ -7,6 +7,7 @@ from pipeline.checksums import verify
 from pipeline.data.store import Store
 from pipeline.errors import UserError
 from pipeline.params import Params, Settings, read_yaml
+from pipeline.training import world
 from pipeline.training.run import Run, publish, train
 
 
@@ -30,4 +31,5 @@ def train_variant(params: Params, name: str) -> None:
     for seed in params.seeds:
         run = Run(params.scale, name, params.variants[name].section, seed, settings, store, params.hardware)
         train(run)
-        publish(run, paths.seed(params.scale, name, seed))
+        if world.first():
+            publish(run, paths.seed(params.scale, name, seed))
