@@ -1,4 +1,4 @@
-"""Small commands beside DVC: `python -m pipeline check | sync | compare`."""
+"""Small commands beside DVC: `python -m pipeline check | sync | compare | submit`."""
 
 import argparse
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import params, paths, sync
-from pipeline.errors import exit_status
+from pipeline.errors import UserError, exit_status
 from pipeline.mending import mend
 
 
@@ -43,6 +43,18 @@ def compare() -> None:
     scales.write(paths.REPORTS)
 
 
+def submit(overrides: list[str], slurm: list[str]) -> None:
+    """Have a Slurm cluster train every run that is not finished: params.yaml's, or those of `scale=...` from conf/."""
+    configuration = params.validate(composed(Path("conf"), *overrides), "conf/") if overrides else params.load()
+    try:
+        from pipeline import cluster
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{error.name} is not installed, which submits jobs; run `pip install -e '.[cluster]'`"
+        ) from error
+    cluster.submit_to_slurm(configuration, slurm)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m pipeline", description=__doc__)
     commands = parser.add_subparsers(required=True)
@@ -51,6 +63,16 @@ def main() -> None:
     sync_command.add_argument("--background", action="store_true", help="as stages do: what fails is only a warning")
     sync_command.set_defaults(command=sync.run)
     commands.add_parser("compare", help=compare.__doc__).set_defaults(command=compare)
+    submit_command = commands.add_parser("submit", help=submit.__doc__)
+    submit_command.add_argument("overrides", nargs="*", help="as `dvc exp run -S` takes them")
+    submit_command.add_argument(
+        "--slurm",
+        nargs="+",
+        default=[],
+        metavar="OPTION=VALUE",
+        help="of sbatch, with _ for -: partition=gpu time=1440",
+    )
+    submit_command.set_defaults(command=submit)
     arguments = vars(parser.parse_args())
     arguments.pop("command")(**arguments)
 

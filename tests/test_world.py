@@ -18,12 +18,11 @@ from safetensors.torch import load_file
 from pipeline.data.store import Store
 from pipeline.input.batches import Epochs, Plan, Share
 from pipeline.training.run import CHECKPOINT, HISTORY, RUN, WEIGHTS, Run, train
-from tests.clone import write_params
 from tests.test_training import NUMBERS
 from tests.tiny import CPU, make_store, settings
-from tests.tiny_params import tiny_params
+from tests.tiny_params import make_stage
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900)
 
 ROOT = Path(__file__).parents[1]
 TOLERANCE = 1e-4  # of a weight tensor's norm: sums in another order, as other numbers of threads give (test_training)
@@ -88,7 +87,7 @@ def test_together_they_train_as_one_does_alone(
 
     ours, theirs = (pd.read_csv(folder / HISTORY)[NUMBERS] for folder in (alone, shared))
     np.testing.assert_allclose(theirs, ours, rtol=1e-4, atol=2e-4)
-    assert ours["lr"].nunique() > 1
+    assert ours["lr"].iloc[-1] < ours["lr"].iloc[0]
     weights, others = load_file(alone / WEIGHTS), load_file(shared / WEIGHTS)
     apart = max(float((others[name] - w).norm() / w.norm()) for name, w in weights.items())
     assert 0 < apart < TOLERANCE
@@ -118,25 +117,23 @@ def test_the_shares_of_a_batch_are_the_batch_in_its_order(store: Store) -> None:
 @pytest.fixture
 def stage(workplace: Path) -> Path:
     """A folder in which `python -m stages.train` trains one seed as two processes."""
-    make_store(workplace / "data/fashion_mnist")
-    (workplace / "pipeline").symlink_to(ROOT / "pipeline")
-    (workplace / "stages").symlink_to(ROOT / "stages")
-    params = tiny_params(train={"epochs": EPOCHS, "patience_epochs": EPOCHS}, seeds=[0]).model_dump()
-    write_params(workplace, params | {"hardware": {"accelerator": "cpu", "threads": 1, "devices": 2}})
+    training = {"epochs": EPOCHS, "patience_epochs": EPOCHS}
+    make_stage(workplace, train=training, seeds=[0], hardware={"accelerator": "cpu", "threads": 1, "devices": 2})
     return workplace
 
 
-def start_stage() -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "stages.train", "baseline"],
-        env=os.environ | {"ALEXNET_STATE": "state"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+def start_stage(output: Path) -> subprocess.Popen[bytes]:
+    """Its output goes to a file, since what sends the runs to MLflow outlives it."""
+    with output.open("w") as file:
+        return subprocess.Popen(
+            [sys.executable, "-m", "stages.train", "baseline"],
+            env=os.environ | {"ALEXNET_STATE": "state"},
+            stdout=file,
+            stderr=file,
+        )
 
 
-def workers(stage: subprocess.Popen[str]) -> list[int]:
+def workers(stage: subprocess.Popen[bytes]) -> list[int]:
     return [child.pid for child in psutil.Process(stage.pid).children() if "stages.train" in " ".join(child.cmdline())]
 
 
@@ -153,21 +150,20 @@ def workers(stage: subprocess.Popen[str]) -> list[int]:
 def test_stopped_or_killed_none_is_left_and_the_next_start_goes_on(
     stage: Path, victim: str, how: signal.Signals, status: int
 ) -> None:
-    first = start_stage()
+    output = stage / "output"
+    first = start_stage(output)
     while not any(len(pd.read_csv(path)) >= 3 for path in stage.glob(f"state/runs/*/{HISTORY}")):
-        assert first.poll() is None, first.communicate()[0]
+        assert first.poll() is None, output.read_text()
         time.sleep(0.05)
     both = [psutil.Process(pid) for pid in workers(first)]
     assert len(both) == 2
     os.kill(first.pid if victim == "the stage" else both[1].pid, how)
-    printed, _ = first.communicate()
+    assert first.wait() == status, output.read_text()
     assert psutil.wait_procs(both, timeout=60)[1] == []
-    assert first.returncode == status, printed
     (checkpoint,) = stage.glob(f"state/runs/*/{CHECKPOINT}")
     before = pd.read_csv(checkpoint.with_name(HISTORY))
-    second = start_stage()
-    printed, _ = second.communicate()
-    assert second.returncode == 0, printed
+    assert len(before) < EPOCHS
+    assert start_stage(output).wait() == 0, output.read_text()
     after = pd.read_csv(stage / "runs/smoke/baseline/train/seed-0" / HISTORY)
     assert len(after) == EPOCHS
     kept = [list(rows["time_ms"][: len(before) - 1]) for rows in (before, after)]

@@ -75,7 +75,7 @@ def train(run: Run, callbacks: Sequence[pl.Callback] = ()) -> Path:
     world.join(run.hardware)
     run.folder.mkdir(parents=True, exist_ok=True)
     with locked(run.lock, str(run)) if world.first() else nullcontext():
-        if not world.agreed(lambda: _finished(run)):
+        if not world.agreed(lambda: finished(run)):
             _fit(run, callbacks)
         if world.first():
             for name in (CHECKPOINT, WHERE):
@@ -83,7 +83,7 @@ def train(run: Run, callbacks: Sequence[pl.Callback] = ()) -> Path:
     return run.folder
 
 
-def _finished(run: Run) -> bool:
+def finished(run: Run) -> bool:
     """Whether all its files are there, as they were written; where they are not any more it is trained again."""
     if not (run.folder / SUMS).exists():
         return False
