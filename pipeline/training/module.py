@@ -113,7 +113,7 @@ class Classifier(pl.LightningModule):
         """That of this process, which its gradient has by its weight in the mean over the whole batch."""
         assert self.trainer.train_dataloader is not None
         epochs = self.trainer.train_dataloader.sampler
-        whole = epochs.images_of(batch_index)
+        whole: int = epochs.images_of(batch_index)
         for layer in self._dropouts:
             layer.batch_images, layer.rows = whole, epochs.share.rows(whole)
         return images / whole

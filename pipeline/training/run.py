@@ -100,7 +100,7 @@ def _fit(run: Run, callbacks: Sequence[pl.Callback]) -> None:
     warnings.filterwarnings(
         "ignore", module="pytorch_lightning"
     )  # hints for loaders that read files, which ours do not
-    where = {"processes": world.size(), "threads": set_threads(run.hardware)}
+    where: dict[str, Any] = {"processes": world.size(), "threads": set_threads(run.hardware)}
     where |= {"torch": torch.__version__, "numpy": np.__version__}
     schedule, goal, history = PlateauSchedule(run.settings), Goal(run.settings), History(run.folder / HISTORY)
     trainer = pl.Trainer(

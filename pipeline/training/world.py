@@ -12,7 +12,10 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from pytorch_lightning.plugins.environments import LightningEnvironment, TorchElasticEnvironment
+from pytorch_lightning.plugins.environments import (  # type: ignore[attr-defined]
+    LightningEnvironment,
+    TorchElasticEnvironment,
+)
 from torch import Tensor
 
 from pipeline import interruption
