@@ -11,6 +11,7 @@ from pipeline.params import Params
 from pipeline.training.run import finished, train
 from pipeline.training.variant import variant_runs
 
+DAY_MINUTES = 24 * 60  # where no other limit is asked for; submitit's own is five minutes
 REQUEUES = 1000  # at a job's time limit: as often as a run needs
 
 
@@ -46,7 +47,7 @@ def submit_to_slurm(params: Params, options: list[str]) -> None:
     hardware = params.hardware
     if hardware.threads is None:
         raise UserError("hardware.threads = null: accepted here is a number, which each process asks the cluster for")
-    asked: dict[str, Any] = {"slurm_cpus_per_task": hardware.threads}
+    asked: dict[str, Any] = {"slurm_time": DAY_MINUTES, "slurm_cpus_per_task": hardware.threads}
     if hardware.accelerator == "gpu":
         asked["slurm_gpus_per_node"] = hardware.devices
     for option in options:

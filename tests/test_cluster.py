@@ -45,7 +45,7 @@ def trained(folder: Path, seeds: int) -> dict[Path, int]:
 def test_what_jobs_have_trained_the_stage_finds_finished(workplace: Path) -> None:
     make_stage(workplace)
     configuration = params.load.__wrapped__()
-    for job in cluster.submit(configuration, "local", {}):
+    for job in cluster.submit(configuration, "local", {"timeout_min": 60}):
         job.result()
     before = trained(workplace, seeds=2)
     assert cluster.submit(configuration, "local", {}) == []
