@@ -27,6 +27,7 @@ def launch(hardware: Hardware) -> NoReturn:
         min_nodes=1,
         max_nodes=1,
         nproc_per_node=hardware.devices,
+        run_id="stage",
         rdzv_backend="c10d",
         rdzv_endpoint="localhost:0",
         max_restarts=0,
