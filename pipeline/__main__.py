@@ -1,4 +1,4 @@
-"""Small commands beside DVC: `python -m pipeline check | sync | compare | plan`."""
+"""Small commands beside DVC: `python -m pipeline check | sync | compare | plan | submit`."""
 
 import argparse
 import sys
@@ -51,6 +51,18 @@ def plan(overrides: list[str], price: float | None) -> None:
     print(plan(configuration, price))
 
 
+def submit(overrides: list[str], slurm: list[str]) -> None:
+    """Have a Slurm cluster train every run that is not finished: params.yaml's, or those of `scale=...` from conf/."""
+    configuration = _overridden(Path("conf"), overrides) if overrides else params.load()
+    try:
+        from pipeline import cluster
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{error.name} is not installed, which submits jobs; run `pip install -e '.[cluster]'`"
+        ) from error
+    cluster.submit_to_slurm(configuration, slurm)
+
+
 def _overridden(conf: Path, overrides: list[str]) -> params.Params:
     """conf/ with Hydra's overrides, validated. Raises UserError where they do not fit it."""
     from hydra.errors import HydraException
@@ -80,6 +92,16 @@ def main() -> None:
     plan_command.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as `dvc exp run -S` takes them")
     plan_command.add_argument("--price", type=float, help="of an hour on this machine, in any currency")
     plan_command.set_defaults(command=plan)
+    submit_command = commands.add_parser("submit", help=submit.__doc__)
+    submit_command.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as `dvc exp run -S` takes them")
+    submit_command.add_argument(
+        "--slurm",
+        nargs="+",
+        default=[],
+        metavar="OPTION=VALUE",
+        help="of sbatch, with _ for -: partition=gpu time=1440",
+    )
+    submit_command.set_defaults(command=submit)
     arguments = vars(parser.parse_args())
     arguments.pop("command")(**arguments)
 

@@ -1,6 +1,7 @@
 """What the numbers are computed on."""
 
 import ctypes
+import os
 import platform
 
 import psutil
@@ -13,7 +14,8 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
 
 def set_threads(hardware: Hardware) -> int:
     """Fix the number of threads (results depend on it) and flush denormals, which cost time and carry nothing."""
-    threads = hardware.threads or psutil.cpu_count(logical=False) or 1
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # that train together on this machine
+    threads = hardware.threads or max(1, (psutil.cpu_count(logical=False) or 1) // processes)
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # none is read

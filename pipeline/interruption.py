@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and the death of the `dvc` that runs a stage: each ends the stage at a moment that loses little.
+"""Ctrl-C, SIGTERM and the death of the `dvc` or torchrun that runs a stage: each ends it at a moment that loses little.
 
 While a net trains, that moment is the next batch; everywhere else it is now. Further signals change nothing.
 """
@@ -35,7 +35,8 @@ def listening() -> Iterator[None]:
     for number in SIGNALS:
         if before[number] is not signal.SIG_IGN:
             signal.signal(number, _receive)
-    if "DVC_STAGE" in os.environ and os.getsid(0) != os.getpid():  # a session of its own was meant to outlive DVC
+    alone = os.getsid(0) == os.getpid()  # a session of its own was meant to outlive DVC
+    if ("DVC_STAGE" in os.environ and not alone) or "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun's are not
         child = _child_of_dvc()
         threading.Thread(target=_terminate_once_left, args=(child, child.ppid()), daemon=True).start()
     try:
@@ -56,6 +57,11 @@ def only_at_check() -> Iterator[None]:
     finally:
         _at_check = False
         check()
+
+
+def received() -> int:
+    """The number of the signal that has come, 0 if none has."""
+    return _received or 0
 
 
 def check() -> None:

@@ -106,7 +106,8 @@ class Train(Strict):
 
 class Hardware(Strict):
     accelerator: Literal["auto", "cpu", "gpu"]
-    threads: int | None = Field(ge=1)  # null: one for each physical core
+    threads: int | None = Field(ge=1)  # of each process; null: one for each physical core
+    devices: int = Field(ge=1)  # processes that train one run together, each with a GPU or threads of its own
 
 
 class Tune(Strict):

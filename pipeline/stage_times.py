@@ -1,6 +1,7 @@
 """How long each stage and command took, and for how much of that it trained nets or asked them."""
 
 import csv
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -39,7 +40,12 @@ def worked_s() -> float:
 
 
 def record() -> None:
-    """Note this process, which has done its work; where that cannot be written, nothing is lost but the note."""
+    """Note this process, which has done its work; where that cannot be written, nothing is lost but the note.
+
+    Of processes that train together the first one does.
+    """
+    if os.environ.get("RANK", "0") != "0":
+        return
     script = Path(sys.argv[0]).stem
     name = " ".join([*([] if script == "__main__" else [script]), *sys.argv[1:]])
     line = StageTime(name, psutil.Process().create_time(), time.time(), round(_working_s, 3))

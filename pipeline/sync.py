@@ -26,6 +26,7 @@ def start() -> None:
     """Send in the background, so that no stage waits for the store."""
     child = subprocess.Popen(
         [sys.executable, "-m", "pipeline", "sync", "--background"],
+        env={name: value for name, value in os.environ.items() if name != "TORCHELASTIC_RUN_ID"},  # to outlive it
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         start_new_session=True,

@@ -7,11 +7,16 @@ from pipeline.errors import exit_status
 
 def main() -> None:
     from pipeline import params, sync
+    from pipeline.training import launch, world
     from pipeline.training.variant import train_variant
 
     (variant,) = sys.argv[1:]
-    train_variant(params.load(), variant)
-    sync.start()
+    configuration = params.load()
+    if launch.wanted(configuration.hardware):
+        launch.launch(configuration.hardware)
+    train_variant(configuration, variant)
+    if world.first():
+        sync.start()
 
 
 if __name__ == "__main__":

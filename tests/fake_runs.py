@@ -70,7 +70,7 @@ def fake_params(**changes: Any) -> Params:
             "precision": "32-true",
         },
         "seeds": [0, 1, 2],
-        "hardware": {"accelerator": "cpu", "threads": 1},
+        "hardware": {"accelerator": "cpu", "threads": 1, "devices": 1},
         "tune": {
             "studies": ["baseline"],
             "trials": 3,

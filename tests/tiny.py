@@ -11,7 +11,7 @@ from pipeline.paper.net import PRINTED
 from pipeline.params import Hardware, Settings
 
 CANVAS_PX, CROP_PX, CLASSES = 76, 67, 4
-CPU = Hardware(accelerator="cpu", threads=1)
+CPU = Hardware(accelerator="cpu", threads=1, devices=1)
 
 
 def make_store(folder: Path, train: int = 48, val: int = 16, test: int = 16, channels: int = 1) -> Store:

@@ -1,9 +1,20 @@
 """A whole configuration for tests/tiny.py's store: baseline and tuned, two seeds."""
 
+from pathlib import Path
 from typing import Any
 
 from pipeline.params import Params, validate
-from tests.tiny import CANVAS_PX, settings
+from tests.clone import ROOT, write_params
+from tests.tiny import CANVAS_PX, make_store, settings
+
+
+def make_stage(folder: Path, **changes: Any) -> None:
+    """What a stage needs to train the baseline on tests/tiny.py's store, in `folder`."""
+    make_store(folder / "data/fashion_mnist")
+    for name in ("pipeline", "stages"):
+        (folder / name).symlink_to(ROOT / name)
+    values = tiny_params(**changes).model_dump()
+    write_params(folder, values | {"variants": {"baseline": values["variants"]["baseline"]}})
 
 
 def tiny_params(**changes: Any) -> Params:
@@ -24,7 +35,7 @@ def tiny_params(**changes: Any) -> Params:
         },
         **blocks.model_dump(),
         "seeds": [0, 1],
-        "hardware": {"accelerator": "cpu", "threads": 1},
+        "hardware": {"accelerator": "cpu", "threads": 1, "devices": 1},
         "tune": {
             "studies": ["baseline"],
             "trials": 0,

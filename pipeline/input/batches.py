@@ -30,6 +30,25 @@ class Plan(NamedTuple):
     divisor: float
 
 
+class Share(NamedTuple):
+    """Which part of each batch a process cuts, where several train one net: the rank-th of `size` equal ones."""
+
+    rank: int = 0
+    size: int = 1
+
+    def rows(self, images: int) -> slice:
+        """Of a batch of so many. Parts differ by one image where it cannot be divided, and may be empty."""
+        return slice(images * self.rank // self.size, images * (self.rank + 1) // self.size)
+
+    def of(self, plan: Plan) -> Plan:
+        rows = self.rows(len(plan.images))
+        colour = None if plan.colour is None else plan.colour[rows]
+        return Plan(plan.images[rows], plan.top[rows], plan.left[rows], plan.mirror[rows], colour, plan.divisor)
+
+
+WHOLE = Share()
+
+
 class Crops(Dataset[Batch]):
     """A split from which batches are cut by a plan."""
 
@@ -55,10 +74,14 @@ class Crops(Dataset[Batch]):
 
 
 class Epochs(Sampler[Plan]):
-    """The training batches of one epoch after another; Lightning names the epoch by `set_epoch`."""
+    """The training batches of one epoch after another; Lightning names the epoch by `set_epoch`.
 
-    def __init__(self, store: Store, settings: Settings, seed: int) -> None:
+    They are the same whatever the number of processes; each cuts its share of every one.
+    """
+
+    def __init__(self, store: Store, settings: Settings, seed: int, share: Share = WHOLE) -> None:
         self._settings, self._seed, self._epoch = settings, seed, 0
+        self.share = share
         self._images = store.meta.counts["train"]
         self._margin_px = store.meta.canvas_px - settings.net.crop_px
         self._rgb_axes = np.asarray(store.meta.rgb_eigenvectors) * np.asarray(store.meta.rgb_std)
@@ -70,6 +93,11 @@ class Epochs(Sampler[Plan]):
 
     def __len__(self) -> int:
         return -(-self._images // self._settings.train.batch_images)
+
+    def images_of(self, batch_index: int) -> int:
+        """In the whole batch. The last one may be smaller."""
+        batch_images = self._settings.train.batch_images
+        return min(batch_images, self._images - batch_index * batch_images)
 
     def __iter__(self) -> Iterator[Plan]:
         train = self._settings.train
@@ -83,7 +111,7 @@ class Epochs(Sampler[Plan]):
                 top = left = np.full_like(batch, self._margin_px // 2)
             mirror = draws.mirror[leaders] & train.mirror
             colour = draws.colour[batch] if noisy else None
-            yield Plan(batch, top, left, mirror, colour, self._noise.divisor)
+            yield self.share.of(Plan(batch, top, left, mirror, colour, self._noise.divisor))
 
 
 @dataclass(frozen=True)
@@ -117,11 +145,14 @@ def view_plans(images: int, batch_images: int, view: View) -> list[Plan]:
     return plans
 
 
-def train_loader(store: Store, settings: Settings, seed: int) -> DataLoader[Batch]:
+def train_loader(store: Store, settings: Settings, seed: int, share: Share = WHOLE) -> DataLoader[Batch]:
     crops = Crops(store.split("train"), store.mean_image, settings.net.crop_px)
-    return DataLoader(crops, sampler=Epochs(store, settings, seed), batch_size=None)
+    return DataLoader(crops, sampler=Epochs(store, settings, seed, share), batch_size=None)
 
 
-def view_loader(store: Store, split: SplitName, crop_px: int, batch_images: int, view: View) -> DataLoader[Batch]:
+def view_loader(
+    store: Store, split: SplitName, crop_px: int, batch_images: int, view: View, share: Share = WHOLE
+) -> DataLoader[Batch]:
     crops = Crops(store.split(split), store.mean_image, crop_px)
-    return DataLoader(crops, sampler=view_plans(len(crops), batch_images, view), batch_size=None)
+    plans = [share.of(plan) for plan in view_plans(len(crops), batch_images, view)]
+    return DataLoader(crops, sampler=plans, batch_size=None)

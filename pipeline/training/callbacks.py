@@ -14,8 +14,8 @@ import torch
 from pytorch_lightning.plugins.io import AsyncCheckpointIO, TorchCheckpointIO
 from tqdm import tqdm
 
-from pipeline import interruption
 from pipeline.files import write_bytes, write_text
+from pipeline.training import world
 from pipeline.training.module import Classifier
 
 CHECKPOINT_SECONDS = 1.0  # a kill costs no more than these and the current epoch
@@ -50,6 +50,8 @@ class History(pl.Callback):
                 "time_ms": int(time.time() * 1000),
             }
         )
+        if not world.first():
+            return
         if self._written:
             with self.path.open("a", newline="") as file:
                 _writer(file).writerow(self.rows[-1])
@@ -83,7 +85,14 @@ class ProgressBar(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         done = trainer.current_epoch
-        self._bar = tqdm(total=trainer.max_epochs, initial=done, desc=self._title, unit="epoch", mininterval=1)
+        self._bar = tqdm(
+            total=trainer.max_epochs,
+            initial=done,
+            desc=self._title,
+            unit="epoch",
+            mininterval=1,
+            disable=not world.first(),
+        )
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._bar.set_postfix_str(f"validation error {float(trainer.callback_metrics['val_error_top1']):.1f} %", False)
@@ -135,10 +144,10 @@ class SpacedCheckpoints(AsyncCheckpointIO):
 
 
 class Stop(pl.Callback):
-    """Where the stage is to end, it does so before the next batch."""
+    """Where the stage is to end, it does so before the next batch, in all processes that train together."""
 
     def on_train_batch_start(self, *_: Any) -> None:
-        interruption.check()
+        world.check()
 
     def on_validation_batch_start(self, *_: Any, **__: Any) -> None:
-        interruption.check()
+        world.check()

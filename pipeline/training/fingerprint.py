@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1]
 # the paper's claims, and what only reports or repeats (a test keeps the list complete).
 TRAINED_BY = (
     *("paper/net.*", "paper/small_nets.*", "paper/recipe.*", "models/*.py", "input/*.py"),
-    *("training/module.py", "training/optimiser.py", "training/run.py", "training/schedule.py"),
+    *("training/module.py", "training/optimiser.py", "training/run.py", "training/schedule.py", "training/world.py"),
 )
 TRAINED_ON = ("train/", "val/", "mean_image")
 

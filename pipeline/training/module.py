@@ -8,9 +8,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from pipeline.data.store import Store
-from pipeline.input.batches import Batch, one_crop, train_loader, view_loader
+from pipeline.input.batches import Batch, Share, one_crop, train_loader, view_loader
+from pipeline.models.alexnet import Dropout
 from pipeline.models.build import build
 from pipeline.params import Settings
+from pipeline.training import world
 from pipeline.training.optimiser import optimiser
 
 VALIDATION_BATCH = 500
@@ -40,7 +42,7 @@ def seed_dropout(device: torch.device, seed: int) -> None:
 
 
 class Tally:
-    """Sums over the batches of an epoch, on the device they came from."""
+    """Sums over the batches of an epoch, or over this process' share of them, on the device they came from."""
 
     def __init__(self) -> None:
         self._images = 0
@@ -55,10 +57,23 @@ class Tally:
         self._images += len(labels)
 
     def means(self) -> dict[str, float]:
-        """loss in nats, error_top1 and error_top5 in percent."""
+        """loss in nats, error_top1 and error_top5 in percent, over all processes: each has to ask."""
         assert isinstance(self._sums, Tensor)
-        loss, top1, top5 = (self._sums / self._images).tolist()
+        loss, top1, top5 = (world.total(self._sums) / world.total(torch.tensor(self._images))).tolist()
         return {"loss": loss, "error_top1": 100 * top1, "error_top5": 100 * top5}
+
+
+class SharedDropout(Dropout):
+    """Section 4.2's, for a process that has a share of the batch: it draws all masks and takes the rows of its own."""
+
+    batch_images: int  # in the whole batch
+    rows: slice
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(x)
+        drawn = torch.rand((self.batch_images, *x.shape[1:]), dtype=x.dtype, device=x.device)
+        return x * (drawn[self.rows] >= self.p)
 
 
 class Classifier(pl.LightningModule):
@@ -70,6 +85,15 @@ class Classifier(pl.LightningModule):
         self.net = build(settings, classes).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._settings, self._seed = settings, seed
         self.train_tally, self.val_tally = Tally(), Tally()
+        self._dropouts: list[SharedDropout] = []
+        if world.size() > 1:
+            self._share_dropout()
+
+    def _share_dropout(self) -> None:
+        for name, layer in list(self.net.named_modules()):
+            if isinstance(layer, Dropout):
+                self._dropouts.append(SharedDropout(layer.p))
+                self.net.set_submodule(name, self._dropouts[-1])
 
     def on_train_epoch_start(self) -> None:
         self.train_tally = Tally()
@@ -77,12 +101,22 @@ class Classifier(pl.LightningModule):
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         seed_dropout(self.device, derived_seed(self._seed, self.current_epoch, batch_index))
         x, labels = batch
+        share = self._share_of_batch(batch_index, len(labels)) if world.size() > 1 else 1.0
         logits = self.net(x)
-        loss = F.cross_entropy(logits, labels)
+        loss = F.cross_entropy(logits, labels) if share else logits.sum()
         if self.device.type == "cpu" or self.global_step % CHECK_LOSS_STEPS == 0:
             self._stop_if_diverged(loss)
         self.train_tally.add(loss, logits, labels)
-        return loss
+        return loss if world.size() == 1 else loss * (share * world.size())
+
+    def _share_of_batch(self, batch_index: int, images: int) -> float:
+        """That of this process, which its gradient has by its weight in the mean over the whole batch."""
+        assert self.trainer.train_dataloader is not None
+        epochs = self.trainer.train_dataloader.sampler
+        whole: int = epochs.images_of(batch_index)
+        for layer in self._dropouts:
+            layer.batch_images, layer.rows = whole, epochs.share.rows(whole)
+        return images / whole
 
     def on_validation_epoch_start(self) -> None:
         self.val_tally = Tally()
@@ -90,7 +124,8 @@ class Classifier(pl.LightningModule):
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         x, labels = batch
         logits = self.net(x)
-        self.val_tally.add(F.cross_entropy(logits, labels), logits, labels)
+        loss = F.cross_entropy(logits, labels) if len(labels) else logits.sum()
+        self.val_tally.add(loss, logits, labels)
 
     def on_validation_epoch_end(self) -> None:
         self.log_dict({f"val_{name}": value for name, value in self.val_tally.means().items()})
@@ -99,7 +134,7 @@ class Classifier(pl.LightningModule):
         return optimiser(self.net, self._settings)
 
     def _stop_if_diverged(self, loss: Tensor) -> None:
-        if torch.isfinite(loss):
+        if not world.total((~torch.isfinite(loss)).float()):
             return
         gradients = [p.grad for p in self.net.parameters() if p.grad is not None]
         norm = float(torch.nn.utils.get_total_norm(gradients)) if gradients else float("nan")
@@ -115,9 +150,9 @@ class Images(pl.LightningDataModule):
         self._store, self._settings, self._seed = store, settings, seed
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        return train_loader(self._store, self._settings, self._seed)
+        return train_loader(self._store, self._settings, self._seed, Share(world.rank(), world.size()))
 
     def val_dataloader(self) -> DataLoader[Batch]:
         crop_px = self._settings.net.crop_px
         (view,) = one_crop(self._store.meta.canvas_px, crop_px)
-        return view_loader(self._store, "val", crop_px, VALIDATION_BATCH, view)
+        return view_loader(self._store, "val", crop_px, VALIDATION_BATCH, view, Share(world.rank(), world.size()))

@@ -10,6 +10,7 @@ import time
 import warnings
 import zipfile
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from pipeline.hardware import set_threads
 from pipeline.locks import locked
 from pipeline.origin import origin
 from pipeline.params import Hardware, Settings
+from pipeline.training import world
 from pipeline.training.callbacks import History, ProgressBar, SpacedCheckpoints, Stop
 from pipeline.training.fingerprint import fingerprint
 from pipeline.training.module import Classifier, Diverged, Images
@@ -67,18 +69,21 @@ def train(run: Run, callbacks: Sequence[pl.Callback] = ()) -> Path:
     """Train `run`, or continue it, or return at once if it is finished. Returns the folder with its files.
 
     A diverged run is finished too: `run.json` then says `failed`, and why. Two processes never train the same run:
-    the second waits, and finds it done. `callbacks` take part beside the run's own.
+    the second waits, and finds it done. `callbacks` take part beside the run's own. Processes that train it together
+    all call this; the first of them locks, decides and writes.
     """
+    world.join(run.hardware)
     run.folder.mkdir(parents=True, exist_ok=True)
-    with locked(run.lock, str(run)):
-        if not _finished(run):
+    with locked(run.lock, str(run)) if world.first() else nullcontext():
+        if not world.agreed(lambda: finished(run)):
             _fit(run, callbacks)
-        for name in (CHECKPOINT, WHERE):
-            (run.folder / name).unlink(missing_ok=True)
+        if world.first():
+            for name in (CHECKPOINT, WHERE):
+                (run.folder / name).unlink(missing_ok=True)
     return run.folder
 
 
-def _finished(run: Run) -> bool:
+def finished(run: Run) -> bool:
     """Whether all its files are there, as they were written; where they are not any more it is trained again."""
     if not (run.folder / SUMS).exists():
         return False
@@ -95,15 +100,16 @@ def _fit(run: Run, callbacks: Sequence[pl.Callback]) -> None:
     warnings.filterwarnings(
         "ignore", module="pytorch_lightning"
     )  # hints for loaders that read files, which ours do not
-    where = {"threads": set_threads(run.hardware), "torch": torch.__version__, "numpy": np.__version__}
+    where: dict[str, Any] = {"processes": world.size(), "threads": set_threads(run.hardware)}
+    where |= {"torch": torch.__version__, "numpy": np.__version__}
     schedule, goal, history = PlateauSchedule(run.settings), Goal(run.settings), History(run.folder / HISTORY)
     trainer = pl.Trainer(
         accelerator=run.hardware.accelerator,
-        devices=1,
+        **world.trainer_arguments(),
         precision=run.settings.train.precision,
         max_epochs=run.settings.train.epochs,
         deterministic="warn",
-        plugins=[SpacedCheckpoints()],
+        plugins=[SpacedCheckpoints(), world.environment()],
         num_sanity_val_steps=0,
         logger=False,
         enable_progress_bar=False,
@@ -120,19 +126,25 @@ def _fit(run: Run, callbacks: Sequence[pl.Callback]) -> None:
             ),
         ],
     )
+    if world.size() > 1:  # Lightning's handlers speak to the other processes, whatever they are interrupted in
+        trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
     where |= {"device": _device_name(trainer), "machine": platform.machine()}
+    checkpoint = world.agreed(lambda: _checkpoint(run, where))
     module = Classifier(run.settings, len(run.store.meta.classes), run.seed)
     started_ms, failure = int(time.time() * 1000), None
     try:
         with interruption.only_at_check(), stage_times.working():
-            trainer.fit(module, Images(run.store, run.settings, run.seed), ckpt_path=_checkpoint(run, where))
+            trainer.fit(module, Images(run.store, run.settings, run.seed), ckpt_path=checkpoint)
     except interruption.Stopped as stop:
         stop.add_note(f"{run}: {len(history.rows)} of {run.settings.train.epochs} epochs are kept")
         raise
     except Diverged as error:
         norm = error.gradient_norm if math.isfinite(error.gradient_norm) else None  # JSON has no infinity
         failure = {"step": error.step, "lr": error.lr, "gradient_norm": norm}
-        print(f"{run}: {error}; recorded as failed", flush=True)
+        if world.first():
+            print(f"{run}: {error}; recorded as failed", flush=True)
+    if not world.first():
+        return
     stopped = "diverged" if failure else "goal" if goal.reached else "plateau" if schedule.stopped else "budget"
     _finish(run, module, history, {"stopped": stopped, "lr_drops": schedule.drops}, failure, where, started_ms)
 

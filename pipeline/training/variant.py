@@ -7,6 +7,7 @@ from pipeline.checksums import verify
 from pipeline.data.store import Store
 from pipeline.errors import UserError
 from pipeline.params import Params, Settings, read_yaml
+from pipeline.training import world
 from pipeline.training.run import Run, publish, train
 
 
@@ -22,12 +23,19 @@ def variant_settings(params: Params, name: str) -> Settings:
     return params.settings(name, best)
 
 
-def train_variant(params: Params, name: str) -> None:
-    """Train every seed that is not finished yet, and write all of them to the variant's folder under runs/."""
+def variant_runs(params: Params, name: str) -> list[Run]:
+    """One for each seed."""
     settings = variant_settings(params, name)
     store = Store.open(paths.data(params.data.dataset))
+    section = params.variants[name].section
+    return [Run(params.scale, name, section, seed, settings, store, params.hardware) for seed in params.seeds]
+
+
+def train_variant(params: Params, name: str) -> None:
+    """Train every seed that is not finished yet, and write all of them to the variant's folder under runs/."""
+    runs = variant_runs(params, name)
     paths.train(params.scale, name).mkdir(parents=True, exist_ok=True)  # before the work: it may not be writable
-    for seed in params.seeds:
-        run = Run(params.scale, name, params.variants[name].section, seed, settings, store, params.hardware)
+    for run in runs:
         train(run)
-        publish(run, paths.seed(params.scale, name, seed))
+        if world.first():
+            publish(run, paths.seed(params.scale, name, run.seed))
