@@ -6,7 +6,6 @@ import sqlite3
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -21,6 +20,7 @@ from pipeline.data.store import Store
 from pipeline.errors import UserError
 from pipeline.training.run import RUN
 from pipeline.training.variant import train_variant
+from tests.servers import MlflowServer
 from tests.test_sync import assert_every_metric_is_there_once
 from tests.tiny_params import tiny_params
 
@@ -29,34 +29,11 @@ ROOT = Path(__file__).parents[1]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 
-class Server:
-    """`mlflow server`, which can be killed and started again on the same port and store."""
-
-    def __init__(self) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        command = [sys.executable, "-m", "mlflow", "server", "--port", str(self.port), "--workers", "1"]
-        store = ["--backend-store-uri", f"sqlite:///{Path.cwd() / 'server.db'}", "--artifacts-destination", "artifacts"]
-        self.process = subprocess.Popen([*command, *store], start_new_session=True)
-        for _ in range(300):
-            try:
-                urllib.request.urlopen(f"{self.url}/health", timeout=1)
-                return
-            except OSError:
-                time.sleep(0.3)
-
-    def kill(self) -> None:
-        os.killpg(self.process.pid, 9)
-        self.process.wait()
-
-
 @pytest.fixture
-def server(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    server = Server()
+def server(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MlflowServer]:
+    server = MlflowServer(
+        "--backend-store-uri", f"sqlite:///{workplace / 'server.db'}", "--artifacts-destination", "artifacts"
+    )
     server.start()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.url)
     try:
@@ -66,7 +43,7 @@ def server(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]
 
 
 def test_a_server_that_dies_while_runs_are_sent_has_every_metric_once_when_it_is_back(
-    store: Store, server: Server, monkeypatch: pytest.MonkeyPatch
+    store: Store, server: MlflowServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train_variant(tiny_params(), "baseline")
     log_batch = mlflow.MlflowClient.log_batch
