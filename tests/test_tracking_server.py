@@ -20,7 +20,7 @@ from pipeline.data.store import Store
 from pipeline.errors import UserError
 from pipeline.training.run import RUN
 from pipeline.training.variant import train_variant
-from tests.servers import MlflowServer
+from tests.servers import PASSWORD, MlflowServer, postgres, team_server
 from tests.test_sync import assert_every_metric_is_there_once
 from tests.tiny_params import tiny_params
 
@@ -104,3 +104,82 @@ def test_a_database_that_another_process_has_locked_costs_one_warning(
     assert_every_metric_is_there_once()
     with closing(sqlite3.connect("mlflow.db")) as database:
         assert database.execute("pragma integrity_check").fetchone() == ("ok",)
+
+
+# It has seen an empty store, as all others, before any of them sends. The one to be killed leaves a run behind.
+SENDER = """
+import os, sys, time
+from pathlib import Path
+import mlflow
+from pipeline import sync, tracking
+
+known, create, me = tracking._known, mlflow.MlflowClient.create_run, sys.argv[1]
+
+def held(client, experiment, query=""):
+    runs = known(client, experiment, query)
+    if not query:
+        Path(f"ready-{me}").touch()
+        while not Path("go").exists():
+            time.sleep(0.05)
+    return runs
+
+def last(*args):
+    create(*args)
+    os.kill(os.getpid(), 9)
+
+tracking._known = held
+if me == "3":
+    mlflow.MlflowClient.create_run = last
+sync.run(background=False)
+"""
+
+
+@pytest.fixture
+def team(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """compose.yaml's servers, and what a member has in the environment."""
+    with postgres() as database:
+        server = team_server(database, workplace / "artifacts")
+        server.start()
+        mine = {"MLFLOW_TRACKING_URI": server.url, "MLFLOW_TRACKING_USERNAME": "admin"}
+        patience = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "120"}  # for eight at once on a busy machine
+        for name, value in (mine | patience | {"MLFLOW_TRACKING_PASSWORD": PASSWORD}).items():
+            monkeypatch.setenv(name, value)
+        try:
+            yield
+        finally:
+            server.kill()
+
+
+@pytest.mark.timeout(600)
+def test_eight_machines_that_send_the_same_runs_at_once_leave_one_of_each_also_if_one_is_killed(
+    store: Store, team: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_variant(tiny_params(), "baseline")
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    senders = [
+        subprocess.Popen([sys.executable, "-c", SENDER, str(k)], env=environment | {"DVC_ROOT": f"machine-{k}"})
+        for k in range(8)
+    ]
+    try:
+        while len(list(Path().glob("ready-*"))) < 8:
+            assert [sender.poll() for sender in senders] == [None] * 8
+            time.sleep(0.2)
+        Path("go").touch()
+        assert [sender.wait(300) for sender in senders] == [0, 0, 0, -9, 0, 0, 0, 0]
+    finally:
+        for sender in senders:
+            sender.kill()
+            sender.wait()
+    tracking.sync()
+    assert_every_metric_is_there_once()
+    assert tracking.sync() == 0
+
+    client = mlflow.MlflowClient(paths.mlflow_store())
+    experiment = client.get_experiment_by_name(tracking.EXPERIMENT).experiment_id
+    run_id = client.search_runs([experiment])[0].info.run_id
+    client.log_text(run_id, "a figure", "figures/a.txt")  # through the server, into its folder
+    assert [path.read_text() for path in Path("artifacts").rglob("a.txt")] == ["a figure"]
+
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "wrong")
+    with pytest.raises(UserError, match=r"the MLflow store cannot be used \(.*401"):
+        tracking.sync()

@@ -127,7 +127,8 @@ def test_a_worker_that_was_cut_off_as_its_trial_began_or_fails_leaves_nothing_ru
 
 
 def test_the_servers_lock_ends_with_the_process_that_holds_it(store: Store, database: None) -> None:
-    code = f"import time\nfrom pipeline import tuning_server\nwith tuning_server.locked({URL!r}): print(flush=True); time.sleep(99)"
+    held = f"with tuning_server.locked({URL!r}): print(flush=True); time.sleep(99)"
+    code = f"import time\nfrom pipeline import tuning_server\n{held}"
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE) as holder:
         assert holder.stdout
