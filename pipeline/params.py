@@ -1,10 +1,11 @@
 """The typed schema of params.yaml. Every error names the key, the value found and what is accepted."""
 
+import re
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -120,6 +121,17 @@ class Tune(Strict):
     random_trials: int = Field(ge=1)  # before the sampler models what it has seen
     warmup_epochs: int = Field(ge=0)  # before a trial may be pruned
     storage: str | None  # Optuna's URL; null: an own SQLite file in the resume folder
+
+    @property
+    def on_server(self) -> bool:
+        return self.storage is not None and self.storage.startswith("postgresql")
+
+    @field_validator("storage")
+    @classmethod
+    def _known_database(cls, url: str | None) -> str | None:
+        if url is not None and not re.match(r"(sqlite|postgresql)(\+\w+)?://", url):
+            raise ValueError("null, sqlite:///<file> or postgresql+psycopg://<host>/<database>")
+        return url
 
     @model_validator(mode="after")
     def _ranges(self) -> Self:

@@ -2,12 +2,18 @@
 
 The files are the truth. `sync` compares each run's files with what the store was sent last and sends what differs;
 metrics carry the times of `history.csv`, so that sending twice adds nothing.
+
+On one machine one process sends at a time (sync.py). Machines that share a server have no lock in common: where two
+send the same run at once, one of them gives way (`_claim`).
 """
 
 import json
 import logging
 import os
+import random
+import socket
 import sqlite3
+import time
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -32,6 +38,7 @@ for noisy in ("mlflow", "urllib3"):  # what fails is said once, by us
 
 EXPERIMENT = "alexnet"
 BATCH_METRICS = 1000  # the most that one call takes
+SENDER = f"{socket.gethostname()}:{paths.root()}"
 
 
 def sync() -> int:
@@ -80,16 +87,18 @@ def _send(found: list[Record]) -> int:
     experiment = _experiment(client)
     known = _known(client, experiment)
     _close_abandoned(client, known, found)
-    ids = {fingerprint: str(run.info.run_id) for fingerprint, run in known.items()}
+    ids = {fingerprint: str(runs[0].info.run_id) for fingerprint, runs in known.items()}
     written = 0
     for record in found:
-        tags = known[record.fingerprint].data.tags if record.fingerprint in known else {}
+        tags = known[record.fingerprint][0].data.tags if record.fingerprint in known else {}
         with suppress(FileNotFoundError):  # a stage is replacing what is to be sent: the next sync sends it
             digest = record.digest()
             if tags.get("sent") == digest:
                 continue
             if record.fingerprint not in ids:
-                ids[record.fingerprint] = _create(client, experiment, record, ids)
+                ids[record.fingerprint], mine = _claim(client, experiment, record, ids)
+                if not mine:
+                    continue
             run_id = ids[record.fingerprint]
             _write(client, run_id, record)
             client.set_terminated(run_id, record.status, record.end_ms)
@@ -97,14 +106,18 @@ def _send(found: list[Record]) -> int:
                 _log_model(client, experiment, run_id, record.model_of)
             client.set_tag(run_id, "sent", digest)  # last: an interrupted sending is repeated
             written += 1
+    for _, *doubles in known.values():
+        for run in doubles:
+            client.delete_run(run.info.run_id)
     return written
 
 
-def _close_abandoned(client: mlflow.MlflowClient, known: dict[str, Run], found: list[Record]) -> None:
-    """Runs whose sending was cut off and whose files have gone since: nobody will send the rest."""
+def _close_abandoned(client: mlflow.MlflowClient, known: dict[str, list[Run]], found: list[Record]) -> None:
+    """Runs whose sending was cut off here and whose files have gone since: nobody will send the rest."""
     current = {record.fingerprint for record in found}
-    for fingerprint, run in known.items():
-        if run.info.status == "RUNNING" and fingerprint not in current:
+    for fingerprint, (run, *_) in known.items():
+        here = run.data.tags.get("sender", SENDER) == SENDER
+        if run.info.status == "RUNNING" and here and fingerprint not in current:
             client.set_terminated(run.info.run_id, "KILLED")
 
 
@@ -114,25 +127,50 @@ def _experiment(client: mlflow.MlflowClient) -> str:
         return str(experiment.experiment_id)
     local = paths.mlflow_store().startswith("sqlite:")
     artifacts = (paths.root() / "mlartifacts").as_uri() if local else None
-    return client.create_experiment(EXPERIMENT, artifacts, {"mlflow.experimentKind": "custom_model_development"})
+    try:
+        return client.create_experiment(EXPERIMENT, artifacts, {"mlflow.experimentKind": "custom_model_development"})
+    except MlflowException:
+        experiment = client.get_experiment_by_name(EXPERIMENT)
+        if experiment is None:
+            raise
+        return str(experiment.experiment_id)  # another machine was faster
 
 
-def _known(client: mlflow.MlflowClient, experiment: str) -> dict[str, Run]:
+def _known(client: mlflow.MlflowClient, experiment: str, query: str = "") -> dict[str, list[Run]]:
+    """The runs by fingerprint. More than one where a sender was killed while it gave way; the first is to stay."""
     runs: list[Run] = []
     token = None
     while True:
-        page = client.search_runs([experiment], run_view_type=ViewType.ACTIVE_ONLY, page_token=token)
+        page = client.search_runs([experiment], query, ViewType.ACTIVE_ONLY, page_token=token)
         runs += page
         token = page.token
         if not token:
-            return {run.data.tags["fingerprint"]: run for run in runs if "fingerprint" in run.data.tags}
+            break
+    known: dict[str, list[Run]] = {}
+    for run in sorted(runs, key=lambda run: ("sent" not in run.data.tags, run.info.run_id)):
+        if "fingerprint" in run.data.tags:
+            known.setdefault(run.data.tags["fingerprint"], []).append(run)
+    return known
 
 
-def _create(client: mlflow.MlflowClient, experiment: str, record: Record, ids: dict[str, str]) -> str:
-    tags = {"fingerprint": record.fingerprint}
+def _claim(client: mlflow.MlflowClient, experiment: str, record: Record, ids: dict[str, str]) -> tuple[str, bool]:
+    """The id of the record's run, and whether it is ours to write.
+
+    A run is created, then kept only if there is no other of its fingerprint: of two that were created one after the
+    other, the later one always finds the earlier one and goes. Where both went, both wait for a while and try again.
+    """
+    tags = {"fingerprint": record.fingerprint, "sender": SENDER}
     if record.parent is not None:
         tags["mlflow.parentRunId"] = ids[record.parent]
-    return str(client.create_run(experiment, record.start_ms, tags, record.name).info.run_id)
+    query = f"tags.fingerprint = '{record.fingerprint}'"
+    while True:
+        run_id = str(client.create_run(experiment, record.start_ms, tags, record.name).info.run_id)
+        if len(_known(client, experiment, query)[record.fingerprint]) == 1:
+            return run_id, True
+        client.delete_run(run_id)
+        time.sleep(random.uniform(0, 1))
+        if others := _known(client, experiment, query):
+            return str(others[record.fingerprint][0].info.run_id), False
 
 
 def _write(client: mlflow.MlflowClient, run_id: str, record: Record) -> None:

@@ -1,18 +1,23 @@
-"""Optuna tunes a variant without a look at test images, one trial at a time.
+"""Optuna tunes a variant without a look at test images.
 
 Two objectives: a variant that trains to the end gets the learning rate and weight decay of least validation error;
 one that stops at a training error (Figure 1) gets the learning rate that reaches it in the fewest epochs.
 
-A study that was interrupted ends as an undisturbed one would: each trial's sampler is seeded by the number of trials
-finished before it, and the trial that was under way is failed and its values tried again under the same seed.
+In a SQLite file a study runs one trial at a time, and one that was interrupted ends as an undisturbed one would: each
+trial's sampler is seeded by the number of trials finished before it, and the trial that was under way is failed and its
+values tried again under the same seed. On a PostgreSQL server any number of workers share a study (tuning_server.py).
 """
 
 import hashlib
 import json
+import os
 import shutil
-from collections.abc import Mapping
-from contextlib import suppress
+import socket
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import optuna
@@ -20,9 +25,10 @@ import pandas as pd
 import pytorch_lightning as pl
 from optuna.trial import FrozenTrial, Trial, TrialState
 from ruamel.yaml import YAML
+from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from pipeline import paths
+from pipeline import paths, tuning_server
 from pipeline.checksums import write_sums
 from pipeline.data.store import Store
 from pipeline.errors import UserError
@@ -36,8 +42,9 @@ from pipeline.training.run import Run, train
 
 COLUMNS = [
     *("number", "state", "lr", "weight_decay", "objective", "value", "epochs", "seconds", "curve"),
-    *("start_ms", "end_ms", "fingerprint", "study"),
+    *("start_ms", "end_ms", "fingerprint", "worker", "study"),
 ]
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 @dataclass(frozen=True)
@@ -125,8 +132,8 @@ def tune(params: Params, variant: str) -> None:
         except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
             reason = str(error.__cause__ or error).split("\n", 1)[0]
             raise UserError(
-                f"{_storage(params)}: the tuning study cannot be kept there ({reason}); mend that, or name another "
-                "tune.storage; finished trials are kept"
+                f"{make_url(_storage(params))}: the tuning study cannot be kept there ({reason}); mend that, or name "
+                "another tune.storage; finished trials are kept"
             ) from error
         best = {name: study.best_params[name] for name in subject.objective.tuned}
         trials = _table(study, subject.objective)
@@ -141,20 +148,53 @@ def _finished_study(subject: Study) -> optuna.Study:
     how = tune.model_dump(exclude={"trials", "storage", "studies"})
     identity = [fingerprint(subject.base, tune.seed, store), how]
     name = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
+    if subject.params.tune.on_server:
+        return _shared_study(subject, store, name)
     with locked(paths.state() / f"tune-{name}.lock", f"{subject.params.scale} tune {subject.variant}"):
         study = _study(subject.params, name)
         _fail_interrupted(study, subject.objective)
         study.enqueue_trial(subject.paper_values, skip_if_exists=True)
-        while (done := len(study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED)))) < tune.trials:
+        while (done := len(study.get_trials(states=FINISHED))) < tune.trials:
             study.sampler = _sampler(subject.params, done)
-            _run_trial(study, subject, store)
+            trial = study.ask()
+            try:
+                study.tell(trial, _value(trial, subject, store))
+            except optuna.TrialPruned:
+                study.tell(trial, state=TrialState.PRUNED)
         return study
 
 
+def _shared_study(subject: Study, store: Store, name: str) -> optuna.Study:
+    """Take part in a study until it has tune.trials finished trials, never more: a trial begins under the server's
+    lock, and where the finished ones and those under way are fewer."""
+    params, waits = subject.params, False
+    with tuning_server.locked(_storage(params)):
+        study = _study(params, name)
+        study.enqueue_trial(subject.paper_values, skip_if_exists=True)
+    while True:
+        with ExitStack() as lock:
+            lock.enter_context(tuning_server.locked(_storage(params)))
+            tuning_server.retry_failed(study)
+            done, running = (len(study.get_trials(states=states)) for states in (FINISHED, (TrialState.RUNNING,)))
+            if done >= params.tune.trials:
+                return study
+            if done + running < params.tune.trials:
+                study.sampler = _sampler(params, len(study.get_trials()))
+                tuning_server.run_trial(study, partial(_value, subject=subject, store=store, begun=lock.close))
+                continue
+        if not waits:
+            print(
+                f"{params.scale} tune {subject.variant}: {running} trials are under way elsewhere; waiting", flush=True
+            )
+            waits = True
+        time.sleep(tuning_server.LOOK_S)
+
+
 def _study(params: Params, name: str) -> optuna.Study:
+    url = _storage(params)
     return optuna.create_study(
         study_name=name,
-        storage=_storage(params),
+        storage=tuning_server.storage(url) if params.tune.on_server else url,
         direction="minimize",
         pruner=optuna.pruners.MedianPruner(params.tune.random_trials, params.tune.warmup_epochs),
         load_if_exists=True,
@@ -180,20 +220,21 @@ def _fail_interrupted(study: optuna.Study, objective: Objective) -> None:
         study.tell(trial.number, state=TrialState.FAIL)
 
 
-def _run_trial(study: optuna.Study, subject: Study, store: Store) -> None:
+def _value(trial: Trial, subject: Study, store: Store, begun: Callable[[], None] = lambda: None) -> float:
+    """What the trial's run is worth. `begun` is called once the trial has its values, before the training."""
     params, goal = subject.params, subject.objective
-    trial = study.ask()
     values = {name: trial.suggest_float(name, *getattr(params.tune, name), log=True) for name in goal.tuned}
     title = f"{subject.variant} trial {trial.number}"
     run = Run(params.scale, title, "5", params.tune.seed, subject.settings(values), store, params.hardware)
     trial.set_user_attr("fingerprint", run.fingerprint)
+    trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}")
+    begun()
     try:
         facts = json.loads((train(run, [Pruning(trial, goal)]) / "run.json").read_text())
     except optuna.TrialPruned:
         shutil.rmtree(run.folder)
-        study.tell(trial, state=TrialState.PRUNED)
-        return
-    study.tell(trial, goal.value(pd.read_csv(run.folder / "history.csv"), facts))
+        raise
+    return goal.value(pd.read_csv(run.folder / "history.csv"), facts)
 
 
 def _table(study: optuna.Study, objective: Objective) -> pd.DataFrame:
@@ -214,5 +255,5 @@ def _row(trial: FrozenTrial) -> dict[str, Any]:
         "curve": " ".join(f"{value:.2f}" for value in curve),
         "start_ms": int(start.timestamp() * 1000) if start else None,
         "end_ms": int(end.timestamp() * 1000) if end else None,
-        "fingerprint": trial.user_attrs.get("fingerprint"),
+        **{name: trial.user_attrs.get(name) for name in ("fingerprint", "worker")},
     }

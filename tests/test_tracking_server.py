@@ -6,7 +6,6 @@ import sqlite3
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -21,6 +20,7 @@ from pipeline.data.store import Store
 from pipeline.errors import UserError
 from pipeline.training.run import RUN
 from pipeline.training.variant import train_variant
+from tests.servers import PASSWORD, MlflowServer, postgres, team_server
 from tests.test_sync import assert_every_metric_is_there_once
 from tests.tiny_params import tiny_params
 
@@ -29,34 +29,11 @@ ROOT = Path(__file__).parents[1]
 pytestmark = [pytest.mark.slow, pytest.mark.fault, pytest.mark.timeout(240)]
 
 
-class Server:
-    """`mlflow server`, which can be killed and started again on the same port and store."""
-
-    def __init__(self) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        command = [sys.executable, "-m", "mlflow", "server", "--port", str(self.port), "--workers", "1"]
-        store = ["--backend-store-uri", f"sqlite:///{Path.cwd() / 'server.db'}", "--artifacts-destination", "artifacts"]
-        self.process = subprocess.Popen([*command, *store], start_new_session=True)
-        for _ in range(300):
-            try:
-                urllib.request.urlopen(f"{self.url}/health", timeout=1)
-                return
-            except OSError:
-                time.sleep(0.3)
-
-    def kill(self) -> None:
-        os.killpg(self.process.pid, 9)
-        self.process.wait()
-
-
 @pytest.fixture
-def server(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    server = Server()
+def server(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MlflowServer]:
+    server = MlflowServer(
+        "--backend-store-uri", f"sqlite:///{workplace / 'server.db'}", "--artifacts-destination", "artifacts"
+    )
     server.start()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.url)
     try:
@@ -66,7 +43,7 @@ def server(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]
 
 
 def test_a_server_that_dies_while_runs_are_sent_has_every_metric_once_when_it_is_back(
-    store: Store, server: Server, monkeypatch: pytest.MonkeyPatch
+    store: Store, server: MlflowServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train_variant(tiny_params(), "baseline")
     log_batch = mlflow.MlflowClient.log_batch
@@ -127,3 +104,82 @@ def test_a_database_that_another_process_has_locked_costs_one_warning(
     assert_every_metric_is_there_once()
     with closing(sqlite3.connect("mlflow.db")) as database:
         assert database.execute("pragma integrity_check").fetchone() == ("ok",)
+
+
+# It has seen an empty store, as all others, before any of them sends. The one to be killed leaves a run behind.
+SENDER = """
+import os, sys, time
+from pathlib import Path
+import mlflow
+from pipeline import sync, tracking
+
+known, create, me = tracking._known, mlflow.MlflowClient.create_run, sys.argv[1]
+
+def held(client, experiment, query=""):
+    runs = known(client, experiment, query)
+    if not query:
+        Path(f"ready-{me}").touch()
+        while not Path("go").exists():
+            time.sleep(0.05)
+    return runs
+
+def last(*args):
+    create(*args)
+    os.kill(os.getpid(), 9)
+
+tracking._known = held
+if me == "3":
+    mlflow.MlflowClient.create_run = last
+sync.run(background=False)
+"""
+
+
+@pytest.fixture
+def team(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """compose.yaml's servers, and what a member has in the environment."""
+    with postgres() as database:
+        server = team_server(database, workplace / "artifacts")
+        server.start()
+        mine = {"MLFLOW_TRACKING_URI": server.url, "MLFLOW_TRACKING_USERNAME": "admin"}
+        patience = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "120"}  # for eight at once on a busy machine
+        for name, value in (mine | patience | {"MLFLOW_TRACKING_PASSWORD": PASSWORD}).items():
+            monkeypatch.setenv(name, value)
+        try:
+            yield
+        finally:
+            server.kill()
+
+
+@pytest.mark.timeout(600)
+def test_eight_machines_that_send_the_same_runs_at_once_leave_one_of_each_also_if_one_is_killed(
+    store: Store, team: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_variant(tiny_params(), "baseline")
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    senders = [
+        subprocess.Popen([sys.executable, "-c", SENDER, str(k)], env=environment | {"DVC_ROOT": f"machine-{k}"})
+        for k in range(8)
+    ]
+    try:
+        while len(list(Path().glob("ready-*"))) < 8:
+            assert [sender.poll() for sender in senders] == [None] * 8
+            time.sleep(0.2)
+        Path("go").touch()
+        assert [sender.wait(300) for sender in senders] == [0, 0, 0, -9, 0, 0, 0, 0]
+    finally:
+        for sender in senders:
+            sender.kill()
+            sender.wait()
+    tracking.sync()
+    assert_every_metric_is_there_once()
+    assert tracking.sync() == 0
+
+    client = mlflow.MlflowClient(paths.mlflow_store())
+    experiment = client.get_experiment_by_name(tracking.EXPERIMENT).experiment_id
+    run_id = client.search_runs([experiment])[0].info.run_id
+    client.log_text(run_id, "a figure", "figures/a.txt")  # through the server, into its folder
+    assert [path.read_text() for path in Path("artifacts").rglob("a.txt")] == ["a figure"]
+
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "wrong")
+    with pytest.raises(UserError, match=r"the MLflow store cannot be used \(.*401"):
+        tracking.sync()
