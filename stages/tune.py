@@ -7,7 +7,7 @@ from pipeline.errors import exit_status
 
 def main() -> None:
     from pipeline import params, sync
-    from pipeline.tuning import tune
+    from pipeline.tuning.studies import tune
 
     (study,) = sys.argv[1:]
     tune(params.load(), study)

@@ -16,7 +16,7 @@ from pipeline.params import Params, read_yaml, validate
 from pipeline.report.render import write_report
 from pipeline.training.run import HISTORY, RUN, WEIGHTS, Run, train
 from pipeline.training.variant import train_variant
-from pipeline.tuning import tune
+from pipeline.tuning.studies import tune
 from tests.fake_runs import fake_params, write_fake_runs
 from tests.tiny import CPU, settings
 from tests.tiny_params import tiny_params

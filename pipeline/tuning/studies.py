@@ -5,7 +5,7 @@ one that stops at a training error (Figure 1) gets the learning rate that reache
 
 In a SQLite file a study runs one trial at a time, and one that was interrupted ends as an undisturbed one would: each
 trial's sampler is seeded by the number of trials finished before it, and the trial that was under way is failed and its
-values tried again under the same seed. On a PostgreSQL server any number of workers share a study (tuning_server.py).
+values tried again under the same seed. On a PostgreSQL server any number of workers share a study (server.py).
 """
 
 import hashlib
@@ -15,82 +15,36 @@ import shutil
 import socket
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import optuna
 import pandas as pd
-import pytorch_lightning as pl
 from optuna.trial import FrozenTrial, Trial, TrialState
 from ruamel.yaml import YAML
 from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from pipeline import paths, tuning_server
+from pipeline import paths
 from pipeline.checksums import write_sums
 from pipeline.data.store import Store
 from pipeline.errors import UserError
 from pipeline.files import replacing, write_text
 from pipeline.locks import locked
 from pipeline.params import Params, Settings
-from pipeline.training.callbacks import History
 from pipeline.training.fingerprint import fingerprint
 from pipeline.training.module import derived_seed
 from pipeline.training.run import Run, train
+from pipeline.tuning import server
+from pipeline.tuning.objective import LEAST_ERROR, SOONEST_GOAL, Objective, Pruning
 
 COLUMNS = [
     *("number", "state", "lr", "weight_decay", "objective", "value", "epochs", "seconds", "curve"),
     *("start_ms", "end_ms", "fingerprint", "worker", "study"),
 ]
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
-
-
-@dataclass(frozen=True)
-class Objective:
-    """What a finished run is worth; less is better."""
-
-    name: str
-    monitor: str  # column of history.csv that is reported to a trial after each epoch
-    tuned: tuple[str, ...]  # settings under `train`
-
-    def value(self, history: pd.DataFrame, facts: Mapping[str, Any]) -> float:
-        """The last error, %, of which a run that diverged has 100. On the way to a goal: the epochs it took, or, where
-        it was not reached, all epochs there are, and a fraction by the error."""
-        error = float(history[self.monitor].iloc[-1]) if facts["status"] == "finished" else 100.0
-        if self is LEAST_ERROR:
-            return error
-        epochs = int(facts["settings"]["train"]["epochs"])
-        return float(len(history)) if facts["stopped"] == "goal" else epochs + error / 100
-
-    def hopeless(self, best: float, epoch: int) -> bool:
-        """Whether a trial that has come to this epoch cannot beat the best one any more."""
-        return self is SOONEST_GOAL and epoch >= best
-
-
-LEAST_ERROR = Objective("val_error_top1", "val_error_top1", ("lr", "weight_decay"))
-SOONEST_GOAL = Objective("epochs_to_goal", "train_error_top1", ("lr",))
-
-
-class Pruning(pl.Callback):
-    """Reports each epoch's error to the trial and stops it where it does worse than most, or cannot win any more."""
-
-    def __init__(self, trial: Trial, objective: Objective) -> None:
-        self._trial, self._objective, self._reported = trial, objective, 0
-        self._best = float("inf")
-        with suppress(ValueError):  # no trial is complete yet
-            self._best = trial.study.best_value
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        (history,) = (callback for callback in trainer.callbacks if isinstance(callback, History))  # type: ignore[attr-defined]
-        for row in history.rows[self._reported :]:  # the first time all, since a resumed trial has a new number
-            self._trial.report(row[self._objective.monitor], int(row["epoch"]))
-        self._reported = len(history.rows)
-        if trainer.should_stop:
-            return
-        if self._trial.should_prune() or self._objective.hopeless(self._best, self._reported):
-            raise optuna.TrialPruned
 
 
 @dataclass(frozen=True)
@@ -168,33 +122,33 @@ def _shared_study(subject: Study, store: Store, name: str) -> optuna.Study:
     """Take part in a study until it has tune.trials finished trials, never more: a trial begins under the server's
     lock, and where the finished ones and those under way are fewer."""
     params, waits = subject.params, False
-    with tuning_server.locked(_storage(params)):
+    with server.locked(_storage(params)):
         study = _study(params, name)
         study.enqueue_trial(subject.paper_values, skip_if_exists=True)
     while True:
         with ExitStack() as lock:
-            lock.enter_context(tuning_server.locked(_storage(params)))
-            tuning_server.retry_failed(study)
+            lock.enter_context(server.locked(_storage(params)))
+            server.retry_failed(study)
             done, running = (len(study.get_trials(states=states)) for states in (FINISHED, (TrialState.RUNNING,)))
             if done >= params.tune.trials:
                 return study
             if done + running < params.tune.trials:
                 study.sampler = _sampler(params, len(study.get_trials()))
-                tuning_server.run_trial(study, partial(_value, subject=subject, store=store, begun=lock.close))
+                server.run_trial(study, partial(_value, subject=subject, store=store, begun=lock.close))
                 continue
         if not waits:
             print(
                 f"{params.scale} tune {subject.variant}: {running} trials are under way elsewhere; waiting", flush=True
             )
             waits = True
-        time.sleep(tuning_server.LOOK_S)
+        time.sleep(server.LOOK_S)
 
 
 def _study(params: Params, name: str) -> optuna.Study:
     url = _storage(params)
     return optuna.create_study(
         study_name=name,
-        storage=tuning_server.storage(url) if params.tune.on_server else url,
+        storage=server.storage(url) if params.tune.on_server else url,
         direction="minimize",
         pruner=optuna.pruners.MedianPruner(params.tune.random_trials, params.tune.warmup_epochs),
         load_if_exists=True,
