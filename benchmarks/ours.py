@@ -1,9 +1,8 @@
 """The project's own training, taken apart: the whole loop, its steps without Lightning, its input, its arithmetic."""
 
 import shutil
-from collections.abc import Callable
-from itertools import islice
-from typing import Any
+from collections.abc import Callable, Iterable
+from itertools import chain, islice
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from benchmarks.setups import DEVICE, HARDWARE
 from pipeline.data.store import Store
 from pipeline.hardware import set_threads
+from pipeline.input.batches import Batch
 from pipeline.models.alexnet import FirstConv
 from pipeline.params import Settings
 from pipeline.stage_times import worked_s
@@ -37,7 +37,7 @@ def bare_loop(store: Store, settings: Settings, steps: int | None = None) -> Cal
     set_threads(HARDWARE)
     module = Classifier(settings, len(store.meta.classes), seed=0).to(DEVICE)
     optimiser = module.configure_optimizers()
-    images = Images(store, settings, seed=0)
+    images = Images(store, settings, 0, DEVICE)
     batches, validation = images.train_dataloader(), images.val_dataloader()
 
     def work() -> None:
@@ -45,10 +45,10 @@ def bare_loop(store: Store, settings: Settings, steps: int | None = None) -> Cal
             batches.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
             tally = Tally()
             module.train()
-            for index, (x, labels) in enumerate(islice(batches, steps)):
+            for index, cut in enumerate(islice(batches, steps)):
                 seed_dropout(DEVICE, derived_seed(0, epoch, index))
-                logits = module.net(x.to(DEVICE))
-                labels = labels.to(DEVICE)
+                x, labels = images.on_after_batch_transfer(cut.to(DEVICE), 0)
+                logits = module.net(x)
                 loss = F.cross_entropy(logits, labels)
                 tally.add(loss, logits, labels)
                 optimiser.zero_grad()
@@ -56,18 +56,17 @@ def bare_loop(store: Store, settings: Settings, steps: int | None = None) -> Cal
                 optimiser.step()
             tally.means()
             if steps is None:
-                _validate(module, validation)
+                _validate(module, (images.on_after_batch_transfer(cut.to(DEVICE), 0) for cut in validation))
 
     return work
 
 
 @torch.inference_mode()
-def _validate(module: nn.Module, batches: Any) -> None:
+def _validate(module: nn.Module, batches: Iterable[Batch]) -> None:
     tally = Tally()
     module.eval()
     for x, labels in batches:
-        logits = module.net(x.to(DEVICE))
-        labels = labels.to(DEVICE)
+        logits = module.net(x)
         tally.add(F.cross_entropy(logits, labels), logits, labels)
     tally.means()
 
@@ -78,11 +77,10 @@ def repeated_batch(store: Store, settings: Settings) -> Callable[[], None]:
     settings = settings.model_copy(update={"net": settings.net.model_copy(update={"norm_layers": []})})
     module = Classifier(settings, len(store.meta.classes), seed=0).to(DEVICE)
     optimiser = module.configure_optimizers()
-    images = Images(store, settings, seed=0)
+    images = Images(store, settings, 0, DEVICE)
     batch, validation = next(iter(images.train_dataloader())), next(iter(images.val_dataloader()))
-    x, labels = (tensor.to(DEVICE) for tensor in batch)
-    views, _ = validation
-    views = views.to(DEVICE)
+    x, labels = images.on_after_batch_transfer(batch.to(DEVICE), 0)
+    views, _ = images.on_after_batch_transfer(validation.to(DEVICE), 0)
 
     def work() -> None:
         for _ in range(settings.train.epochs):
@@ -101,14 +99,14 @@ def repeated_batch(store: Store, settings: Settings) -> Callable[[], None]:
 
 def input_alone(store: Store, settings: Settings) -> Callable[[], None]:
     set_threads(HARDWARE)
-    images = Images(store, settings, seed=0)
+    images = Images(store, settings, 0, DEVICE)
     batches, validation = images.train_dataloader(), images.val_dataloader()
 
     def work() -> None:
         for epoch in range(settings.train.epochs):
             batches.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
-            for x, labels in (*batches, *validation):
-                x.to(DEVICE), labels.to(DEVICE)
+            for cut in chain(batches, validation):
+                images.on_after_batch_transfer(cut.to(DEVICE), 0)
 
     return work
 
@@ -117,9 +115,9 @@ def arithmetic(store: Store, settings: Settings) -> Callable[[], None]:
     """The bare convolutions and matrix products of one step, forward and backward, each on inputs that lie ready."""
     set_threads(HARDWARE)
     module = Classifier(settings, len(store.meta.classes), seed=0).to(DEVICE)
-    x, _ = next(iter(Images(store, settings, seed=0).train_dataloader()))
+    images = Images(store, settings, 0, DEVICE)
+    x, _ = images.on_after_batch_transfer(next(iter(images.train_dataloader())).to(DEVICE), 0)
     parts: list[tuple[nn.Module, Tensor, Tensor]] = []
-    x = x.to(DEVICE)
     with torch.no_grad():
         for layer in module.net:
             y = layer(x)

@@ -13,7 +13,7 @@ from pipeline.files import sha256, write_json
 from pipeline.params import Hardware, Params, validate
 
 CONF = Path(__file__).parents[1] / "conf"
-HARDWARE = Hardware(accelerator="auto", threads=None, devices=1)
+HARDWARE = Hardware(accelerator="auto", threads=None, devices=1, compile=False)
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 FULL_IMAGES = 256
 

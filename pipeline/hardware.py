@@ -3,24 +3,46 @@
 import ctypes
 import os
 import platform
+from typing import Literal
 
 import psutil
 import torch
 
-from pipeline.params import Hardware
+from pipeline.params import Hardware, Precision
 
+Lightning = Literal["32-true", "bf16-mixed", "16-mixed"]
+
+CPU = torch.device("cpu")
+MOST_CUTTERS = 8  # of 80,000 crops of 227 px a second each
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
+
+
+def set_arithmetic(precision: Precision) -> Lightning:
+    """Whether a GPU may round the factors of fp32 products to 10 bits (TF32). Returns Lightning's name of the rest."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    return "32-true" if precision == "tf32" else precision
+
+
+def cutters(device: torch.device) -> int:
+    """Processes that cut batches beside the one that trains. Where that is the CPU's work too, they only cost."""
+    if device.type == "cpu":
+        return 0
+    return max(1, min(MOST_CUTTERS, (psutil.cpu_count(logical=False) or 1) // _processes()))
 
 
 def set_threads(hardware: Hardware) -> int:
     """Fix the number of threads (results depend on it) and flush denormals, which cost time and carry nothing."""
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # that train together on this machine
-    threads = hardware.threads or max(1, (psutil.cpu_count(logical=False) or 1) // processes)
+    threads = hardware.threads or max(1, (psutil.cpu_count(logical=False) or 1) // _processes())
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # none is read
     _keep_freed_memory()
     return threads
+
+
+def _processes() -> int:
+    """That train together on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
 def _keep_freed_memory() -> None:

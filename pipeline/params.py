@@ -12,6 +12,7 @@ from ruamel.yaml.error import YAMLError
 from pipeline import paths
 from pipeline.errors import UserError
 
+Precision = Literal["32-true", "tf32", "bf16-mixed", "16-mixed"]  # Lightning's names; tf32: on a GPU, of fp32 products
 Reading = Literal["printed", "coded"]  # what the paper prints, or what its authors' source does
 ConvLayer = Literal["conv1", "conv2", "conv3", "conv4", "conv5"]
 Architecture = Literal["alexnet", "four_layer", "conv_local_13", "conv_local_11"]
@@ -96,19 +97,21 @@ class Train(Strict):
     momentum: float = Field(ge=0, lt=1)
     weight_decay: float = Field(ge=0)
     optimiser: Literal["paper", "adam"]  # section 5's rule, or torch's Adam
+    warmup_epochs: int = Field(ge=0)  # over which the rate rises to lr; the paper's starts there
     patience_epochs: int = Field(ge=1)  # without a better validation error before the rate drops
     lr_drops: int = Field(ge=0)  # by 10, each after a plateau; one more plateau ends training. 0: the rate stays
     stop_at_train_error: float | None = Field(gt=0, lt=100)  # %, of an epoch's training batches (Figure 1)
     crops: bool  # section 4.1: at random places; else the centre's
     mirror: bool  # section 4.1
     colour_sigma: float = Field(ge=0)  # section 4.1
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"]
+    precision: Precision
 
 
 class Hardware(Strict):
     accelerator: Literal["auto", "cpu", "gpu"]
     threads: int | None = Field(ge=1)  # of each process; null: one for each physical core
     devices: int = Field(ge=1)  # processes that train one run together, each with a GPU or threads of its own
+    compile: bool  # the net, by torch.compile
 
 
 class Tune(Strict):

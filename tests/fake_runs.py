@@ -63,6 +63,7 @@ def fake_params(**changes: Any) -> Params:
             "patience_epochs": 2,
             "optimiser": "paper",
             "lr_drops": 3,
+            "warmup_epochs": 0,
             "stop_at_train_error": None,
             "crops": True,
             "mirror": True,
@@ -70,7 +71,7 @@ def fake_params(**changes: Any) -> Params:
             "precision": "32-true",
         },
         "seeds": [0, 1, 2],
-        "hardware": {"accelerator": "cpu", "threads": 1, "devices": 1},
+        "hardware": {"accelerator": "cpu", "threads": 1, "devices": 1, "compile": False},
         "tune": {
             "studies": ["baseline"],
             "trials": 3,

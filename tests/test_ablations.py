@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from pipeline.__main__ import composed
-from pipeline.input.batches import train_loader
+from pipeline.input.batches import Finish, train_loader
 from pipeline.models.build import build
 from pipeline.paper.net import PRINTED, full_size, paper_shapes, shapes
 from pipeline.params import Params, validate
@@ -120,7 +120,8 @@ def test_without_crops_every_image_is_seen_in_its_middle_and_without_mirroring_n
     still = {"crops": False, "mirror": False, "colour_sigma": 0.0, "batch_images": 48}
     batches = train_loader(store, settings(train=still), seed=0)
     batches.sampler.set_epoch(3)
-    ((x, _),) = batches
+    (cut,) = batches
+    x, _ = Finish(store.mean_image, 67)(cut)
     margin = (76 - 67) // 2
     middle = store.split("train").images[:, margin : margin + 67, margin : margin + 67].astype(np.float32)
     expected = middle - store.mean_image[margin : margin + 67, margin : margin + 67]

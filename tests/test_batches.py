@@ -1,10 +1,13 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 from pipeline.data.store import Store
+from pipeline.input import batches
 from pipeline.input.augment import crop_leaders, draw
-from pipeline.input.batches import Crops, Epochs, Plan, one_crop, ten_crops, view_plans
+from pipeline.input.batches import Batch, Cuts, Epochs, Finish, Plan, one_crop, ten_crops, train_loader, view_plans
 from tests.tiny import CANVAS_PX, CROP_PX, make_store, settings
 
 MARGIN_PX = CANVAS_PX - CROP_PX
@@ -15,9 +18,12 @@ def plan(images: list[int], top: list[int], left: list[int], mirror: list[bool])
     return Plan(np.array(images), np.array(top), np.array(left), np.array(mirror), None, 1.0)
 
 
+def batch(store: Store, planned: Plan) -> Batch:
+    return Finish(store.mean_image, CROP_PX)(Cuts(store.split("train"), CROP_PX)[planned])
+
+
 def test_a_batch_is_the_crop_minus_the_mean_image_mirrored_where_asked(store: Store) -> None:
-    crops = Crops(store.split("train"), store.mean_image, CROP_PX)
-    x, labels = crops[plan([5, 2], [3, 0], [1, 9], [False, True])]
+    x, labels = batch(store, plan([5, 2], [3, 0], [1, 9], [False, True]))
     images = np.load(store.folder / "train/images.npy").astype(np.float32) - store.mean_image
     expected = [images[5, 3 : 3 + CROP_PX, 1 : 1 + CROP_PX, 0], images[2, :CROP_PX, 9:, 0][:, ::-1]]
     assert x.shape == (2, 1, CROP_PX, CROP_PX)
@@ -27,7 +33,7 @@ def test_a_batch_is_the_crop_minus_the_mean_image_mirrored_where_asked(store: St
 
 def test_pixels_keep_the_raw_scale_of_0_to_255(store: Store) -> None:
     (all_of_it,) = view_plans(len(store.split("train").labels), 500, one_crop(CANVAS_PX, CROP_PX)[0])
-    x, _ = Crops(store.split("train"), store.mean_image, CROP_PX)[all_of_it]
+    x, _ = batch(store, all_of_it)
     assert 30 < x.std().item() < 128
 
 
@@ -35,11 +41,10 @@ def test_colour_noise_shifts_each_image_by_its_own_three_numbers_and_the_source_
     workplace: object,
 ) -> None:
     store = make_store(workplace / "colour", channels=3)  # type: ignore[operator]
-    crops = Crops(store.split("train"), store.mean_image, CROP_PX)
     quiet = plan([1, 4], [0, 5], [2, 2], [False, False])
     shift = np.array([[10.0, -20.0, 5.0], [1.0, 2.0, 3.0]], np.float32)
-    x, _ = crops[quiet]
-    noisy, _ = crops[quiet._replace(colour=shift, divisor=1.1)]
+    x, _ = batch(store, quiet)
+    noisy, _ = batch(store, quiet._replace(colour=shift, divisor=1.1))
     torch.testing.assert_close(noisy, (x + torch.from_numpy(shift)[:, :, None, None]) / 1.1)
 
 
@@ -115,3 +120,17 @@ def test_the_ten_crops_are_the_four_corners_and_the_centre_and_their_mirror_imag
     assert (ten_crops(256, 227)[4].top, ten_crops(256, 227)[4].left) == (14, 14)
     assert [v.mirror for v in ten_crops(256, 227)] == [False] * 5 + [True] * 5
     assert one_crop(256, 227) == ten_crops(256, 227)[4:5]
+
+
+def test_processes_that_cut_ahead_change_no_byte(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def epoch() -> list[Any]:
+        loader = train_loader(store, settings(), seed=0)
+        loader.sampler.set_epoch(1)  # type: ignore[attr-defined]
+        return [finish(cut) for cut in loader]
+
+    finish = Finish(store.mean_image, CROP_PX)
+    alone = epoch()
+    monkeypatch.setattr(batches, "cutters", lambda _: 2)
+    for (x, labels), (cut_ahead, its_labels) in zip(alone, epoch(), strict=True):
+        assert torch.equal(x, cut_ahead)
+        assert torch.equal(labels, its_labels)

@@ -6,7 +6,7 @@ import torch
 
 from pipeline.training.module import Classifier
 from pipeline.training.optimiser import PaperSGD
-from pipeline.training.schedule import Goal, PlateauSchedule
+from pipeline.training.schedule import Goal, PlateauSchedule, Warmup
 from tests.tiny import settings
 
 
@@ -95,3 +95,25 @@ def test_without_drops_the_rate_stays_and_nothing_ends_the_run() -> None:
     schedule.on_train_start(trainer, None)  # type: ignore[arg-type]
     assert set(follow(schedule, trainer, [50.0] * 40)) == {0.01}
     assert not schedule.stopped
+
+
+@pytest.mark.parametrize(("reading", "bias_factor"), [("printed", 1), ("coded", 2)])
+def test_the_rate_rises_in_equal_steps_to_its_value_and_no_plateau_counts_meanwhile(
+    reading: str, bias_factor: int
+) -> None:
+    chosen = settings(train={"lr": 0.08, "warmup_epochs": 2, "patience_epochs": 1}, recipe={"bias_rule": reading})
+    trainer: Any = Trainer(lr=0.08, bias_lr=0.08 * bias_factor)
+    trainer.num_training_batches = 4
+    warmup, schedule = Warmup(chosen), PlateauSchedule(chosen)
+    schedule.on_train_start(trainer, None)  # type: ignore[arg-type]
+    rates = []
+    for _ in range(6):
+        for batch in range(4):
+            warmup.on_train_batch_start(trainer, None, None, batch)  # type: ignore[arg-type]
+            rates.append([group["lr"] for group in trainer.optimizers[0].param_groups])
+        follow(schedule, trainer, [50.0])
+    weights, biases = zip(*rates, strict=True)
+    # the third epoch sets the mark, one without a better is tolerated, the fifth is the plateau
+    assert weights == pytest.approx([0.01 * k for k in range(1, 9)] + [0.08] * 12 + [0.008] * 4)
+    assert biases[:20] == pytest.approx([bias_factor * rate for rate in weights[:20]])
+    assert schedule.drops == [5]

@@ -118,7 +118,12 @@ def test_the_shares_of_a_batch_are_the_batch_in_its_order(store: Store) -> None:
 def stage(workplace: Path) -> Path:
     """A folder in which `python -m stages.train` trains one seed as two processes."""
     training = {"epochs": EPOCHS, "patience_epochs": EPOCHS}
-    make_stage(workplace, train=training, seeds=[0], hardware={"accelerator": "cpu", "threads": 1, "devices": 2})
+    make_stage(
+        workplace,
+        train=training,
+        seeds=[0],
+        hardware={"accelerator": "cpu", "threads": 1, "devices": 2, "compile": False},
+    )
     return workplace
 
 

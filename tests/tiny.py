@@ -11,7 +11,7 @@ from pipeline.paper.net import PRINTED
 from pipeline.params import Hardware, Settings
 
 CANVAS_PX, CROP_PX, CLASSES = 76, 67, 4
-CPU = Hardware(accelerator="cpu", threads=1, devices=1)
+CPU = Hardware(accelerator="cpu", threads=1, devices=1, compile=False)
 
 
 def make_store(folder: Path, train: int = 48, val: int = 16, test: int = 16, channels: int = 1) -> Store:
@@ -64,6 +64,7 @@ def settings(**changes: dict[str, Any]) -> Settings:
             "lr": 0.01,
             "momentum": 0.9,
             "weight_decay": 0.0005,
+            "warmup_epochs": 0,
             "patience_epochs": 5,
             "optimiser": "paper",
             "lr_drops": 3,

@@ -35,7 +35,7 @@ def tiny_params(**changes: Any) -> Params:
         },
         **blocks.model_dump(),
         "seeds": [0, 1],
-        "hardware": {"accelerator": "cpu", "threads": 1, "devices": 1},
+        "hardware": {"accelerator": "cpu", "threads": 1, "devices": 1, "compile": False},
         "tune": {
             "studies": ["baseline"],
             "trials": 0,

@@ -5,11 +5,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from pipeline.data.store import Store
-from pipeline.evaluation.sample import sample, sample_loader
-from pipeline.input.batches import Batch, one_crop, view_loader
+from pipeline.evaluation.sample import sample, sample_batches
+from pipeline.input.batches import Batch, one_crop, view_batches
 
 QUERIES = 500
 NEIGHBOURS, EXAMPLES = 6, 5  # Figure 4: six columns, five rows
@@ -45,11 +44,11 @@ def nearest_training_images(net: nn.Module, store: Store, crop_px: int, batch_im
 
     features: input of the last fully connected layer. pixels: grey levels of the centre crop.
     """
-    view = one_crop(store.meta.canvas_px, crop_px)[0]
+    view, device = one_crop(store.meta.canvas_px, crop_px)[0], next(net.parameters()).device
     chosen = sample(store.meta.counts["test"], QUERIES)
-    queries = list(_seen(net, sample_loader(store, "test", crop_px, batch_images, view, chosen)))
+    queries = list(_seen(net, sample_batches(store, "test", crop_px, batch_images, view, device, chosen)))
     search = {space: Nearest(torch.cat([points[space] for points, _ in queries])) for space in SPACES}
-    for points, _ in _seen(net, view_loader(store, "train", crop_px, batch_images, view)):
+    for points, _ in _seen(net, view_batches(store, "train", crop_px, batch_images, view, device)):
         for space in SPACES:
             search[space].show(points[space])
     labels = torch.cat([own for _, own in queries])
@@ -67,15 +66,14 @@ def nearest_training_images(net: nn.Module, store: Store, crop_px: int, batch_im
     }
 
 
-def _seen(net: nn.Module, loader: DataLoader[Batch]) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+def _seen(net: nn.Module, batches: Iterator[Batch]) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
     """Points of each batch by space, (B, D) float32 on the net's device, and its labels."""
-    device = next(net.parameters()).device
     answer = [module for module in net.modules() if isinstance(module, nn.Linear)][-1]
     inputs: list[Tensor] = []
     with answer.register_forward_pre_hook(lambda _, args: inputs.append(args[0])):
-        for x, labels in loader:
-            net(x.to(device))
-            yield {"features": inputs.pop(), "pixels": x.flatten(1).to(device)}, labels
+        for x, labels in batches:
+            net(x)
+            yield {"features": inputs.pop(), "pixels": x.flatten(1)}, labels
 
 
 def _first_of_each_class(labels: Tensor) -> list[int]:

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pipeline.data.store import SplitName, Store
-from pipeline.input.batches import View, view_loader
+from pipeline.input.batches import View, view_batches
 from pipeline.models.build import build
 from pipeline.params import Settings
 
@@ -33,8 +33,8 @@ def class_probabilities(
     total = torch.zeros(store.meta.counts[split], len(store.meta.classes))
     for view in views:
         start = 0
-        for x, labels in view_loader(store, split, crop_px, batch_images, view):
-            total[start : start + len(labels)] += net(x.to(device)).softmax(1).cpu()
+        for x, labels in view_batches(store, split, crop_px, batch_images, view, device):
+            total[start : start + len(labels)] += net(x).softmax(1).cpu()
             start += len(labels)
     return total / len(views)
 

@@ -1,11 +1,13 @@
 """Some images of a split, through one view."""
 
+from collections.abc import Iterator
+
 import numpy as np
-from torch.utils.data import DataLoader
+import torch
 
 from pipeline.data.store import SplitName, Store
 from pipeline.input.augment import Indices
-from pipeline.input.batches import Batch, Crops, View, view_plans
+from pipeline.input.batches import Batch, Cuts, Finish, View, view_plans
 
 
 def sample(images: int, at_most: int) -> Indices:
@@ -14,10 +16,11 @@ def sample(images: int, at_most: int) -> Indices:
     return np.arange(count) * images // count
 
 
-def sample_loader(
-    store: Store, split: SplitName, crop_px: int, batch_images: int, view: View, indices: Indices
-) -> DataLoader[Batch]:
-    """The images of `indices`, in that order, without noise."""
-    crops = Crops(store.split(split), store.mean_image, crop_px)
-    plans = [plan._replace(images=indices[plan.images]) for plan in view_plans(len(indices), batch_images, view)]
-    return DataLoader(crops, sampler=plans, batch_size=None)
+def sample_batches(
+    store: Store, split: SplitName, crop_px: int, batch_images: int, view: View, device: torch.device, indices: Indices
+) -> Iterator[Batch]:
+    """The images of `indices`, in that order, without noise, on `device`; labels on the CPU."""
+    cuts, finish = Cuts(store.split(split), crop_px), Finish(store.mean_image, crop_px)
+    for plan in view_plans(len(indices), batch_images, view):
+        cut = cuts[plan._replace(images=indices[plan.images])]
+        yield finish(cut.to(device))[0], cut.labels

@@ -8,7 +8,7 @@ from torch import nn
 
 from pipeline.data.store import Store
 from pipeline.evaluation.predict import rank_of_label
-from pipeline.evaluation.sample import sample, sample_loader
+from pipeline.evaluation.sample import sample, sample_batches
 from pipeline.input.batches import View
 
 IMAGES = 1000
@@ -29,8 +29,8 @@ def error_when_shifted(net: nn.Module, store: Store, crop_px: int, batch_images:
     centre = border + (canvas_px - crop_px) // 2
     chosen = sample(store.meta.counts["test"], IMAGES)
     wrong = [0.0] * len(SHIFTS)
-    for x, labels in sample_loader(store, "test", canvas_px, batch_images, View(0, 0, False), chosen):
-        padded = F.pad(x.to(device), [border] * 4)
+    for x, labels in sample_batches(store, "test", canvas_px, batch_images, View(0, 0, False), device, chosen):
+        padded = F.pad(x, [border] * 4)
         for number, shift in enumerate(pixels):
             directions = DIRECTIONS if shift else DIRECTIONS[:1]
             for down, right in directions:

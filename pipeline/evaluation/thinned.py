@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pipeline.data.store import Store
 from pipeline.evaluation.predict import rank_of_label
-from pipeline.evaluation.sample import sample, sample_loader
+from pipeline.evaluation.sample import sample, sample_batches
 from pipeline.input.batches import one_crop
 from pipeline.models.alexnet import Dropout
 
@@ -81,8 +81,8 @@ def _before(head: nn.Sequential, store: Store, crop_px: int, batch_images: int) 
     device = next(head.parameters()).device
     view = one_crop(store.meta.canvas_px, crop_px)[0]
     chosen = sample(store.meta.counts["test"], IMAGES)
-    batches = sample_loader(store, "test", crop_px, batch_images, view, chosen)
-    units, labels = zip(*((head(x.to(device)), labels) for x, labels in batches), strict=True)
+    batches = sample_batches(store, "test", crop_px, batch_images, view, device, chosen)
+    units, labels = zip(*((head(x), labels) for x, labels in batches), strict=True)
     return torch.cat(units), torch.cat(labels)
 
 

@@ -1,8 +1,9 @@
-"""Whole batches, cut from the memory map in one go: crops, mirrors, colour noise, minus the mean image."""
+"""Whole batches, cut from the memory map in one go, and finished where the net is: mean, mirrors, colour noise."""
 
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pipeline.data.store import Split, SplitName, Store
+from pipeline.hardware import CPU, cutters
 from pipeline.input.augment import Indices, crop_leaders, draw
 from pipeline.paper import recipe as paper
 from pipeline.params import Settings
@@ -49,28 +51,66 @@ class Share(NamedTuple):
 WHOLE = Share()
 
 
-class Crops(Dataset[Batch]):
+class Cut(NamedTuple):
+    """A batch as it was cut. The rest is done where the net is (`Finish`): bytes travel faster than floats."""
+
+    pixels: Tensor  # (N, C, crop, crop) uint8, channels last
+    labels: Tensor  # (N,) int64
+    top: Tensor  # (N,) int64: where in the canvas
+    left: Tensor
+    mirrored: Tensor  # (M,) int64: which of the N
+    colour: Tensor | None  # (N, C) float32
+    divisor: float
+
+    def to(self, device: torch.device) -> "Cut":
+        tensors = [part.to(device, non_blocking=True) if isinstance(part, Tensor) else part for part in self]
+        return Cut(*tensors)  # type: ignore[arg-type]
+
+
+class Cuts(Dataset[Cut]):
     """A split from which batches are cut by a plan."""
 
-    def __init__(self, split: Split, mean_image: NDArray[np.float32], crop_px: int) -> None:
+    def __init__(self, split: Split, crop_px: int) -> None:
         self._labels = torch.from_numpy(np.asarray(split.labels))
-        self._windows = sliding_window_view(split.images, (crop_px, crop_px), axis=(1, 2))  # (N, y, x, C, crop, crop)
-        self._mean_windows = sliding_window_view(mean_image, (crop_px, crop_px), axis=(0, 1))  # (y, x, C, crop, crop)
+        windows = sliding_window_view(split.images, (crop_px, crop_px), axis=(1, 2))  # (N, y, x, C, crop, crop)
+        self._windows = windows.transpose(0, 1, 2, 4, 5, 3)
 
     def __len__(self) -> int:
         return len(self._labels)
 
-    def __getitem__(self, plan: Plan) -> Batch:
-        pixels = self._windows[plan.images, plan.top, plan.left]  # (N, C, crop, crop) uint8, a copy
-        means = self._mean_windows[plan.top, plan.left]
-        x = torch.from_numpy(pixels).float().sub_(torch.from_numpy(means))
-        mirrored = torch.from_numpy(plan.mirror)
-        if mirrored.any():
-            x[mirrored] = x[mirrored].flip(3)
-        if plan.colour is not None:
-            colour = plan.colour[:, : x.shape[1]]  # grey pixels lie on the grey axis: all three numbers are equal
-            x = (x + torch.from_numpy(colour)[:, :, None, None]).div_(plan.divisor)
-        return x.contiguous(memory_format=torch.channels_last), self._labels[torch.from_numpy(plan.images)]
+    def __getitem__(self, plan: Plan) -> Cut:
+        pixels = torch.from_numpy(self._windows[plan.images, plan.top, plan.left]).permute(0, 3, 1, 2)  # a copy
+        colour = None
+        if plan.colour is not None:  # grey pixels lie on the grey axis: all three numbers are equal
+            colour = torch.from_numpy(plan.colour[:, : pixels.shape[1]])
+        return Cut(
+            pixels,
+            self._labels[torch.from_numpy(plan.images)],
+            torch.from_numpy(plan.top),
+            torch.from_numpy(plan.left),
+            torch.from_numpy(np.flatnonzero(plan.mirror)),
+            colour,
+            plan.divisor,
+        )
+
+
+class Finish:
+    """Makes a batch of a cut, on the cut's device: minus the mean image, mirrored, with colour noise."""
+
+    def __init__(self, mean_image: NDArray[np.float32], crop_px: int) -> None:
+        self._mean_image, self._crop_px = torch.from_numpy(mean_image), crop_px
+
+    def __call__(self, cut: Cut) -> Batch:
+        """The same numbers on each device: single operations in fp32, which IEEE rounds."""
+        self._mean_image = self._mean_image.to(cut.pixels.device)
+        windows = self._mean_image.unfold(0, self._crop_px, 1).unfold(1, self._crop_px, 1)  # (y, x, C, crop, crop)
+        means = windows.permute(0, 1, 3, 4, 2)[cut.top, cut.left].permute(0, 3, 1, 2)
+        x = cut.pixels.float().sub_(means)
+        if len(cut.mirrored):
+            x[cut.mirrored] = x[cut.mirrored].flip(3)
+        if cut.colour is not None:
+            x.add_(cut.colour[:, :, None, None]).div_(cut.divisor)
+        return x, cut.labels
 
 
 class Epochs(Sampler[Plan]):
@@ -145,14 +185,50 @@ def view_plans(images: int, batch_images: int, view: View) -> list[Plan]:
     return plans
 
 
-def train_loader(store: Store, settings: Settings, seed: int, share: Share = WHOLE) -> DataLoader[Batch]:
-    crops = Crops(store.split("train"), store.mean_image, settings.net.crop_px)
-    return DataLoader(crops, sampler=Epochs(store, settings, seed, share), batch_size=None)
+def train_loader(
+    store: Store, settings: Settings, seed: int, share: Share = WHOLE, device: torch.device = CPU
+) -> DataLoader[Cut]:
+    cuts = Cuts(store.split("train"), settings.net.crop_px)
+    return DataLoader(cuts, sampler=Epochs(store, settings, seed, share), batch_size=None, **_ahead(device))
 
 
 def view_loader(
-    store: Store, split: SplitName, crop_px: int, batch_images: int, view: View, share: Share = WHOLE
-) -> DataLoader[Batch]:
-    crops = Crops(store.split(split), store.mean_image, crop_px)
-    plans = [share.of(plan) for plan in view_plans(len(crops), batch_images, view)]
-    return DataLoader(crops, sampler=plans, batch_size=None)
+    store: Store,
+    split: SplitName,
+    crop_px: int,
+    batch_images: int,
+    view: View,
+    share: Share = WHOLE,
+    device: torch.device = CPU,
+) -> DataLoader[Cut]:
+    cuts = Cuts(store.split(split), crop_px)
+    plans = [share.of(plan) for plan in view_plans(len(cuts), batch_images, view)]
+    return DataLoader(cuts, sampler=plans, batch_size=None, **_ahead(device))
+
+
+def view_batches(
+    store: Store, split: SplitName, crop_px: int, batch_images: int, view: View, device: torch.device
+) -> Iterator[Batch]:
+    """All images of a split in their order, through one view, on `device`; labels on the CPU."""
+    finish = Finish(store.mean_image, crop_px)
+    for cut in view_loader(store, split, crop_px, batch_images, view, device=device):
+        yield finish(cut.to(device))[0], cut.labels
+
+
+def _ahead(device: torch.device) -> dict[str, Any]:
+    """For a GPU other processes cut the next batches, into memory that it reads by itself."""
+    if not (processes := cutters(device)):
+        return {}
+    return {
+        "num_workers": processes,
+        "worker_init_fn": _leave_signals,
+        "multiprocessing_context": "fork",  # which copies no image
+        "persistent_workers": True,
+        "pin_memory": device.type == "cuda",
+    }
+
+
+def _leave_signals(_: int) -> None:
+    """They are the parent's to hear; it ends this process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -14,7 +14,7 @@ REPORT_S_PER_VARIANT = 1.0  # beside its start; no measurement without runs to r
 COSTLESS = {  # settings that change what is learnt, not how long a step takes
     "net": {"initialisation", "hidden_bias"},
     "recipe": {"weight_std", "bias_rule", "lrn_alpha", "colour_noise", "crop_sharing"},
-    "train": {"epochs", "lr", "weight_decay", "patience_epochs", "lr_drops", "stop_at_train_error"},
+    "train": {"epochs", "lr", "weight_decay", "warmup_epochs", "patience_epochs", "lr_drops", "stop_at_train_error"},
 }
 
 

@@ -35,7 +35,6 @@ class History(pl.Callback):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._started = time.monotonic()
-        self._lr = trainer.optimizers[0].param_groups[0]["lr"]
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Classifier)
@@ -44,7 +43,7 @@ class History(pl.Callback):
         self.rows.append(
             {
                 "epoch": trainer.current_epoch + 1,
-                "lr": self._lr,
+                "lr": trainer.optimizers[0].param_groups[0]["lr"],  # before the schedule looks at this epoch
                 **{name: round(value, 4) for name, value in (train | validation).items()},
                 "seconds": round(time.monotonic() - self._started, 3),
                 "time_ms": int(time.time() * 1000),

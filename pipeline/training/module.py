@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from pipeline.data.store import Store
-from pipeline.input.batches import Batch, Share, one_crop, train_loader, view_loader
+from pipeline.hardware import CPU
+from pipeline.input.batches import Batch, Cut, Finish, Share, one_crop, train_loader, view_loader
 from pipeline.models.alexnet import Dropout
 from pipeline.models.build import build
 from pipeline.params import Settings
@@ -145,14 +146,19 @@ class Classifier(pl.LightningModule):
 class Images(pl.LightningDataModule):
     """Training batches as the recipe draws them; validation images through the centre crop."""
 
-    def __init__(self, store: Store, settings: Settings, seed: int) -> None:
+    def __init__(self, store: Store, settings: Settings, seed: int, device: torch.device = CPU) -> None:
         super().__init__()
-        self._store, self._settings, self._seed = store, settings, seed
+        self._store, self._settings, self._seed, self._device = store, settings, seed, device
+        self._share = Share(world.rank(), world.size())
+        self._finish = Finish(store.mean_image, settings.net.crop_px)
 
-    def train_dataloader(self) -> DataLoader[Batch]:
-        return train_loader(self._store, self._settings, self._seed, Share(world.rank(), world.size()))
+    def train_dataloader(self) -> DataLoader[Cut]:
+        return train_loader(self._store, self._settings, self._seed, self._share, self._device)
 
-    def val_dataloader(self) -> DataLoader[Batch]:
+    def val_dataloader(self) -> DataLoader[Cut]:
         crop_px = self._settings.net.crop_px
         (view,) = one_crop(self._store.meta.canvas_px, crop_px)
-        return view_loader(self._store, "val", crop_px, VALIDATION_BATCH, view, Share(world.rank(), world.size()))
+        return view_loader(self._store, "val", crop_px, VALIDATION_BATCH, view, self._share, self._device)
+
+    def on_after_batch_transfer(self, batch: Cut, dataloader_idx: int) -> Batch:
+        return self._finish(batch)

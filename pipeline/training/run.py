@@ -25,7 +25,7 @@ from pipeline import interruption, paths, stage_times
 from pipeline.checksums import SUMS, damage, write_sums
 from pipeline.data.store import Store
 from pipeline.files import replacing_folder, write_bytes, write_json
-from pipeline.hardware import set_threads
+from pipeline.hardware import set_arithmetic, set_threads
 from pipeline.locks import locked
 from pipeline.origin import origin
 from pipeline.params import Hardware, Settings
@@ -33,7 +33,7 @@ from pipeline.training import world
 from pipeline.training.callbacks import History, ProgressBar, SpacedCheckpoints, Stop
 from pipeline.training.fingerprint import fingerprint
 from pipeline.training.module import Classifier, Diverged, Images
-from pipeline.training.schedule import Goal, PlateauSchedule
+from pipeline.training.schedule import Goal, PlateauSchedule, Warmup
 
 CHECKPOINT, HISTORY, RUN, WEIGHTS, WHERE = "last.ckpt", "history.csv", "run.json", "model.safetensors", "where.json"
 
@@ -106,7 +106,7 @@ def _fit(run: Run, callbacks: Sequence[pl.Callback]) -> None:
     trainer = pl.Trainer(
         accelerator=run.hardware.accelerator,
         **world.trainer_arguments(),
-        precision=run.settings.train.precision,
+        precision=set_arithmetic(run.settings.train.precision),
         max_epochs=run.settings.train.epochs,
         deterministic="warn",
         plugins=[SpacedCheckpoints(), world.environment()],
@@ -117,6 +117,7 @@ def _fit(run: Run, callbacks: Sequence[pl.Callback]) -> None:
         callbacks=[
             Stop(),
             history,
+            Warmup(run.settings),
             schedule,
             goal,
             ProgressBar(str(run)),
@@ -128,13 +129,17 @@ def _fit(run: Run, callbacks: Sequence[pl.Callback]) -> None:
     )
     if world.size() > 1:  # Lightning's handlers speak to the other processes, whatever they are interrupted in
         trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
-    where |= {"device": _device_name(trainer), "machine": platform.machine()}
+    where |= {"device": _device_name(trainer), "machine": platform.machine(), "compiled": run.hardware.compile}
     checkpoint = world.agreed(lambda: _checkpoint(run, where))
     module = Classifier(run.settings, len(run.store.meta.classes), run.seed)
+    if run.hardware.compile:
+        torch._inductor.config.fallback_random = True  # dropout draws the masks that it draws uncompiled
+        module.net.compile()
+    images = Images(run.store, run.settings, run.seed, trainer.strategy.root_device)
     started_ms, failure = int(time.time() * 1000), None
     try:
         with interruption.only_at_check(), stage_times.working():
-            trainer.fit(module, Images(run.store, run.settings, run.seed), ckpt_path=checkpoint)
+            trainer.fit(module, images, ckpt_path=checkpoint)
     except interruption.Stopped as stop:
         stop.add_note(f"{run}: {len(history.rows)} of {run.settings.train.epochs} epochs are kept")
         raise

@@ -10,6 +10,25 @@ from pipeline.params import Settings
 from pipeline.training.module import Classifier
 
 
+class Warmup(pl.Callback):
+    """Raises the rate batch by batch until `warmup_epochs` have passed (Goyal et al. 2017, section 2.2)."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._epochs, self._lr = settings.train.warmup_epochs, settings.train.lr
+        self._bias_lr = self._lr * paper.item(settings.recipe, "bias_rule").lr_factor
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.current_epoch >= self._epochs:
+            return
+        done = (trainer.current_epoch + (batch_idx + 1) / trainer.num_training_batches) / self._epochs
+        *weights, biases = trainer.optimizers[0].param_groups
+        for group in weights:
+            group["lr"] = done * self._lr
+        biases["lr"] = done * self._bias_lr
+
+
 class PlateauSchedule(pl.Callback):
     """Divides the rate by 10 on each of the first plateaus of `val_error_top1` (three in section 5); one more ends it.
 
@@ -19,6 +38,7 @@ class PlateauSchedule(pl.Callback):
 
     def __init__(self, settings: Settings) -> None:
         self._patience, self._drops = settings.train.patience_epochs, settings.train.lr_drops
+        self._warmup_epochs = settings.train.warmup_epochs
         self._biases_drop = paper.item(settings.recipe, "bias_rule").drops
         self._state: dict[str, Any] | None = None
         self.drops: list[int] = []  # epochs (from 1) after which the rate was lower
@@ -35,7 +55,7 @@ class PlateauSchedule(pl.Callback):
             self._plateau.load_state_dict(self._state)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._drops == 0:
+        if self._drops == 0 or trainer.current_epoch < self._warmup_epochs:
             return
         group = trainer.optimizers[0].param_groups[0]
         lr = group["lr"]
