@@ -60,10 +60,15 @@ def _serve(pipe: Connection, target: str, arguments: dict[str, object]) -> None:
     work: Callable[[], float | None] = getattr(importlib.import_module(module), function)(**arguments)
     while True:
         pipe.recv()
-        started = perf_counter()
-        own = work()
-        synchronise()
-        pipe.send(perf_counter() - started if own is None else own)
+        pipe.send(seconds_of(work))
+
+
+def seconds_of(work: Callable[[], float | None]) -> float:
+    """That it takes, or that it says."""
+    started = perf_counter()
+    own = work()
+    synchronise()
+    return perf_counter() - started if own is None else own
 
 
 def rounds_of(contenders: list[Contender], rounds: int) -> list[list[float]]:

@@ -35,6 +35,7 @@ def lightning_loop(store: Store, settings: Settings) -> Callable[[], float]:
 def bare_loop(store: Store, settings: Settings, steps: int | None = None) -> Callable[[], None]:
     """The same steps in a bare loop; or the first `steps` of one epoch, without validation."""
     set_threads(HARDWARE)
+    torch.use_deterministic_algorithms(True, warn_only=True)  # as a run does
     module = Classifier(settings, len(store.meta.classes), seed=0).to(DEVICE)
     optimiser = module.configure_optimizers()
     images = Images(store, settings, 0, DEVICE)

@@ -11,21 +11,21 @@ from tests.tiny import settings
 
 
 class Trainer(SimpleNamespace):
-    """What the schedule sees of Lightning's trainer: the optimiser, this epoch's validation error, a way to stop."""
+    """What the schedule sees of Lightning's trainer: the optimiser, the epoch, a way to stop."""
 
     def __init__(self, lr: float = 0.01, bias_lr: float = 0.01) -> None:
         weight, bias = (torch.zeros(1, requires_grad=True) for _ in range(2))
         groups = [{"params": [weight]}, {"params": [bias], "lr": bias_lr}]
         optimiser = PaperSGD(groups, lr=lr, momentum=0.9, weight_decay=0.0)
-        super().__init__(optimizers=[optimiser], callback_metrics={}, current_epoch=0, should_stop=False)
+        super().__init__(optimizers=[optimiser], current_epoch=0, should_stop=False)
 
 
 def follow(schedule: PlateauSchedule, trainer: Any, errors: list[float]) -> list[float]:
     """The weights' rate after each epoch's validation error, until the schedule stops."""
-    rates = []
+    rates, net = [], Classifier(settings(), classes=4, seed=0)
     for error in errors:
-        trainer.callback_metrics["val_error_top1"] = torch.tensor(error)
-        schedule.on_train_epoch_end(trainer, None)  # type: ignore[arg-type]
+        net.validation = {"val_error_top1": error}
+        schedule.on_train_epoch_end(trainer, net)
         trainer.current_epoch += 1
         rates.append(trainer.optimizers[0].param_groups[0]["lr"])
         if trainer.should_stop:

@@ -4,7 +4,6 @@ import copy
 import csv
 import io
 import json
-import math
 import time
 from pathlib import Path
 from typing import Any, TextIO
@@ -18,11 +17,14 @@ from pipeline.files import write_bytes, write_text
 from pipeline.training import world
 from pipeline.training.module import Classifier
 
-CHECKPOINT_SECONDS = 1.0  # a kill costs no more than these and the current epoch
+TENSORS = ("state_dict", "optimizer_states")  # of a checkpoint, which the next batch overwrites
+CHECKPOINT_SECONDS = 3.0  # a kill costs no more than these and the current epoch
 
 Row = dict[str, float]
-VALIDATION = ("val_loss", "val_error_top1", "val_error_top5")
-COLUMNS = ("epoch", "lr", "train_loss", "train_error_top1", *VALIDATION, "seconds", "time_ms")
+COLUMNS = (
+    *("epoch", "lr", "train_loss", "train_error_top1", "val_loss", "val_error_top1", "val_error_top5"),
+    *("seconds", "time_ms"),
+)
 
 
 class History(pl.Callback):
@@ -39,12 +41,11 @@ class History(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Classifier)
         train = {f"train_{name}": value for name, value in pl_module.train_tally.means().items()}
-        validation = {name: float(trainer.callback_metrics[name]) for name in VALIDATION}
         self.rows.append(
             {
                 "epoch": trainer.current_epoch + 1,
                 "lr": trainer.optimizers[0].param_groups[0]["lr"],  # before the schedule looks at this epoch
-                **{name: round(value, 4) for name, value in (train | validation).items()},
+                **{name: round(value, 4) for name, value in (train | pl_module.validation).items()},
                 "seconds": round(time.monotonic() - self._started, 3),
                 "time_ms": int(time.time() * 1000),
             }
@@ -94,7 +95,8 @@ class ProgressBar(pl.Callback):
         )
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._bar.set_postfix_str(f"validation error {float(trainer.callback_metrics['val_error_top1']):.1f} %", False)
+        assert isinstance(pl_module, Classifier)
+        self._bar.set_postfix_str(f"validation error {pl_module.validation['val_error_top1']:.1f} %", False)
         self._bar.update()
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -123,10 +125,11 @@ class SpacedCheckpoints(AsyncCheckpointIO):
     def __init__(self) -> None:
         super().__init__(WholeCheckpoints())
         self._waiting: tuple[Any, Any] | None = None
-        self._written = -math.inf
+        self._written = time.monotonic()
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        self._waiting = (copy.deepcopy(checkpoint), path)
+        # The rest is new in each checkpoint; a deep copy of it would take as long as the tensors'.
+        self._waiting = (checkpoint | {name: copy.deepcopy(checkpoint[name]) for name in TENSORS}, path)
         if time.monotonic() - self._written >= CHECKPOINT_SECONDS:
             self._write()
 

@@ -59,7 +59,8 @@ class PlateauSchedule(pl.Callback):
             return
         group = trainer.optimizers[0].param_groups[0]
         lr = group["lr"]
-        self._plateau.step(trainer.callback_metrics["val_error_top1"])
+        assert isinstance(pl_module, Classifier)
+        self._plateau.step(pl_module.validation["val_error_top1"])
         self._state = self._plateau.state_dict()
         if group["lr"] == lr:
             return
@@ -69,7 +70,7 @@ class PlateauSchedule(pl.Callback):
             self.drops.append(trainer.current_epoch + 1)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"plateau": self._state, "drops": self.drops, "stopped": self.stopped}
+        return {"plateau": self._state, "drops": list(self.drops), "stopped": self.stopped}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._state, self.drops, self.stopped = state_dict["plateau"], state_dict["drops"], state_dict["stopped"]
