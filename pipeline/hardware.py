@@ -24,8 +24,8 @@ def set_arithmetic(precision: Precision) -> Lightning:
 
 
 def cutters(device: torch.device) -> int:
-    """Processes that cut batches beside the one that trains. Where that is the CPU's work too, they only cost."""
-    if device.type == "cpu":
+    """Processes that cut batches beside the one that trains on a GPU. On a CPU, which does both, they only cost."""
+    if device.type != "cuda":
         return 0
     return max(1, min(MOST_CUTTERS, (psutil.cpu_count(logical=False) or 1) // _processes()))
 

@@ -21,7 +21,7 @@ from pipeline.evaluation.ensembles import ensemble_errors
 from pipeline.evaluation.metrics import mean_of, metrics
 from pipeline.evaluation.predict import class_probabilities, load_net, prediction_table
 from pipeline.files import replacing, write_json
-from pipeline.hardware import device, set_threads
+from pipeline.hardware import device, set_arithmetic, set_threads
 from pipeline.input.batches import View, one_crop, ten_crops
 from pipeline.params import Hardware, Params, Settings
 
@@ -33,6 +33,7 @@ def evaluate_variant(params: Params, variant: str) -> None:
     """
     params.require_variant(variant)
     set_threads(params.hardware)
+    set_arithmetic("32-true")  # whatever a net was trained with
     store = Store.open(paths.data(params.data.dataset))
     out = paths.evaluation(params.scale, variant)
     shutil.rmtree(out, ignore_errors=True)
