@@ -54,14 +54,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("scripts", nargs="*", default=SCRIPTS, help=f"of {', '.join(SCRIPTS)}; all where none is named")
     chosen = parser.parse_args().scripts
-    rows: list[Row] = []
+    table = pd.read_csv(CSV) if CSV.exists() else pd.DataFrame(columns=COLUMNS)
     for name in tqdm(chosen, desc="benchmarks", unit="script"):
-        rows += import_module(f"benchmarks.{name}").rows()
-    new = pd.DataFrame([asdict(row) for row in rows], columns=COLUMNS).round(3)
-    known = pd.read_csv(CSV) if CSV.exists() else new
-    table = pd.concat([new, known]).drop_duplicates(["name", "device"]).sort_values(["device", "name"])
-    write_text(CSV, table.to_csv(index=False))
+        table = _with(import_module(f"benchmarks.{name}").rows(), table)
+        write_text(CSV, table.to_csv(index=False))
     write_text(CSV.with_suffix(".md"), PAGE.format(table=_results(table), profile=_profile(), device=device_name()))
+
+
+def _with(rows: list[Row], known: pd.DataFrame) -> pd.DataFrame:
+    """In place of the rows of the same name and device."""
+    new = pd.DataFrame([asdict(row) for row in rows], columns=COLUMNS).round(3)
+    together = new if known.empty else pd.concat([new, known])
+    return together.drop_duplicates(["name", "device"]).sort_values(["device", "name"])
 
 
 def _results(table: pd.DataFrame) -> str:

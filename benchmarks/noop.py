@@ -37,17 +37,16 @@ def _project(folder: Path) -> int:
     """Make the copy, and say how many stages it has."""
     _run(ROOT, "git", "clone", "--quiet", str(ROOT), str(folder))
     with Repo(str(folder)) as repo:
-        outs = [Path(out.fs_path) for out in repo.index.outs]
-        stages = len(repo.index.stages)
-    for out in outs:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        if out.suffix:
-            out.touch()
-        elif not out.exists():
-            out.mkdir()
-            (out / "placeholder").touch()
+        index = repo.index
+        made = [Path(out.fs_path) for out in index.outs]
+        made += [Path(dep.fs_path) for dep in index.deps if dep.fs_path]  # files in folders that a stage makes
+    for path in made:
+        place = path if path.suffix else path / "placeholder"
+        if not path.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.touch()
     _run(folder, sys.executable, "-m", "dvc", "commit", "--force", "--quiet")
-    return stages
+    return len(index.stages)
 
 
 def _empty(folder: Path, stages: int) -> None:
