@@ -14,7 +14,7 @@ PARTS = {  # each name of torch's profiler stands for all that it calls
     "ReLU": ("aten::relu_", "ReluBackward0"),
     "dropout": ("aten::rand_like", "MulBackward0"),
     "update": ("Optimizer.step#PaperSGD.step",),
-    "input": ("enumerate(DataLoader)#_SingleProcessDataLoaderIter.__next__",),
+    "input": ("enumerate(DataLoader)#_SingleProcessDataLoaderIter.__next__", ours.FINISHING),
 }
 WHOLE = "whole step"
 STEPS = {"full": 1, "embedded": 8}

@@ -16,6 +16,7 @@ from pipeline import paths, tracking
 from pipeline.data.store import Store
 from pipeline.errors import UserError, exit_status
 from pipeline.report.render import write_report
+from pipeline.training import callbacks
 from pipeline.training.run import CHECKPOINT, HISTORY, WEIGHTS, Run, train
 from pipeline.training.variant import train_variant
 from pipeline.tuning import studies
@@ -84,6 +85,7 @@ def left_over(folder: Path) -> list[str]:
 def test_a_checkpoint_that_does_not_fit_leaves_the_last_one_to_go_on_from(
     store: Store, disk: Disk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(callbacks, "CHECKPOINT_SECONDS", 0)  # after each of these short epochs
     run = Run("smoke", "baseline", "3", 0, settings(), store, CPU)
     monkeypatch.setenv("ALEXNET_STATE", "undisturbed")
     undisturbed = (train(run) / WEIGHTS).read_bytes()
