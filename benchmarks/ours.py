@@ -12,7 +12,7 @@ from torch.profiler import record_function
 from benchmarks.setups import DEVICE, HARDWARE
 from pipeline.data.store import Store
 from pipeline.hardware import set_threads
-from pipeline.input.batches import Batch
+from pipeline.input.batches import Batch, Cut
 from pipeline.models.alexnet import FirstConv
 from pipeline.params import Settings
 from pipeline.stage_times import worked_s
@@ -52,7 +52,7 @@ def bare_loop(store: Store, settings: Settings, steps: int | None = None) -> Cal
             for index, cut in enumerate(islice(batches, steps)):
                 seed_dropout(DEVICE, derived_seed(0, epoch, index))
                 with record_function(FINISHING):
-                    x, labels = images.on_after_batch_transfer(cut.to(DEVICE), 0)
+                    x, labels = _finished(images, cut)
                 logits = module.net(x)
                 loss = F.cross_entropy(logits, labels)
                 tally.add(loss, logits, labels)
@@ -61,9 +61,14 @@ def bare_loop(store: Store, settings: Settings, steps: int | None = None) -> Cal
                 optimiser.step()
             tally.means()
             if steps is None:
-                _validate(module, (images.on_after_batch_transfer(cut.to(DEVICE), 0) for cut in validation))
+                _validate(module, (_finished(images, cut) for cut in validation))
 
     return work
+
+
+def _finished(images: Images, cut: Cut) -> Batch:
+    """As Lightning has it made, on the device."""
+    return images.on_after_batch_transfer(cut.to(DEVICE), 0)
 
 
 @torch.inference_mode()
@@ -84,8 +89,8 @@ def repeated_batch(store: Store, settings: Settings) -> Callable[[], None]:
     optimiser = module.configure_optimizers()
     images = Images(store, settings, 0, DEVICE)
     batch, validation = next(iter(images.train_dataloader())), next(iter(images.val_dataloader()))
-    x, labels = images.on_after_batch_transfer(batch.to(DEVICE), 0)
-    views, _ = images.on_after_batch_transfer(validation.to(DEVICE), 0)
+    x, labels = _finished(images, batch)
+    views, _ = _finished(images, validation)
 
     def work() -> None:
         for _ in range(settings.train.epochs):
@@ -111,7 +116,7 @@ def input_alone(store: Store, settings: Settings) -> Callable[[], None]:
         for epoch in range(settings.train.epochs):
             batches.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
             for cut in chain(batches, validation):
-                images.on_after_batch_transfer(cut.to(DEVICE), 0)
+                _finished(images, cut)
 
     return work
 
@@ -121,7 +126,7 @@ def arithmetic(store: Store, settings: Settings) -> Callable[[], None]:
     set_threads(HARDWARE)
     module = Classifier(settings, len(store.meta.classes), seed=0).to(DEVICE)
     images = Images(store, settings, 0, DEVICE)
-    x, _ = images.on_after_batch_transfer(next(iter(images.train_dataloader())).to(DEVICE), 0)
+    x, _ = _finished(images, next(iter(images.train_dataloader())))
     parts: list[tuple[nn.Module, Tensor, Tensor]] = []
     with torch.no_grad():
         for layer in module.net:
