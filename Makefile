@@ -7,9 +7,9 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: repro test test-slow bench lint format ui clean
+.PHONY: repro repository test test-slow bench lint format ui clean new-environment
 
-repro: $(VENV)/.installed
+repro: repository $(VENV)/.installed
 	python -m pipeline check
 	dvc repro
 	python -m pipeline sync || true # what could not be sent is sent another time
@@ -40,14 +40,29 @@ ui: $(VENV)/.installed
 	@echo "The runs: http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning&compareRunsMode=CHART"
 	mlflow ui --host 127.0.0.1 --workers 1 --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}
 
-clean: # downloads and the environment stay
-	rm -rf data runs .state mlflow.db mlartifacts .dvc/cache .dvc/tmp
+clean: # asks first; downloads and the environment stay
+	@$(PYTHON) -m pipeline.clean
 
-$(VENV)/bin/python:
-	$(PYTHON) -m venv $(VENV)
+repository: # before anything is installed
+	@$(PYTHON) -m pipeline.repository
+
+# A virtual environment that works is kept. One that is half made, or of an older Python, is made anew.
+ifneq ($(shell $(VENV)/bin/python -m pip --version >/dev/null 2>&1 && \
+  $(VENV)/bin/python -c 'import sys; print(sys.version_info >= (3, 11))'),True)
+NEW_ENVIRONMENT := new-environment
+endif
+
+new-environment:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: PYTHON = $(PYTHON) is\
+	  $$($(PYTHON) --version 2>&1); accepted is Python 3.11 or newer, as in: make PYTHON=python3.12" >&2; exit 2; }
+	@test ! -e $(VENV) || test -e $(VENV)/pyvenv.cfg || { echo "error: $(VENV) is there and is no virtual environment;\
+	  move it away" >&2; exit 2; }
+	@rm -rf $(VENV)
+	@$(PYTHON) -m venv $(VENV) && $(VENV)/bin/python -m pip --version >/dev/null || { rm -rf $(VENV); echo "error:\
+	  $(PYTHON) cannot make a virtual environment; on Debian and Ubuntu run: sudo apt install python3-venv" >&2; exit 2; }
 
 # A torch that is there already is kept if it is of the pinned version, whatever its build (CPU or CUDA).
-$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+$(VENV)/.installed: pyproject.toml constraints.txt $(NEW_ENVIRONMENT)
 	python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
 	@touch $@
 

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pipeline import params, paths, sync
+from pipeline import accelerator, params, paths, repository, sync
 from pipeline.errors import UserError, exit_status
 from pipeline.mending import mend
 
@@ -29,9 +29,14 @@ def differences(actual: Any, expected: Any, key: str = "") -> list[str]:
 
 
 def check() -> None:
-    """Validate params.yaml as a whole, say where it departs from conf/'s default scale, mend what a kill left."""
+    """Check params.yaml, Git and the accelerator, say where params.yaml departs from conf/, mend what a kill left."""
+    configuration = params.load()
+    if problems := repository.problems():
+        raise UserError("\n".join(problems))
     mend()
-    params.load()
+    accelerator.require(configuration.hardware)
+    for line in repository.advice():
+        print(f"note: {line}")
     for line in differences(params.read_yaml(paths.PARAMS), composed(Path("conf"))):
         print(f"params.yaml: {line}")
 

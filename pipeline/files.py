@@ -111,6 +111,12 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
+def require(*paths: Path) -> None:
+    """Raise RuntimeError where a file that a stage promises is missing: DVC would keep an empty out for good."""
+    if missing := [str(path) for path in paths if not path.is_file()]:
+        raise RuntimeError(f"the stage has not written {', '.join(missing)}")
+
+
 def sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,13 +1,13 @@
 """What the numbers are computed on."""
 
 import ctypes
-import os
 import platform
 from typing import Literal
 
-import psutil
 import torch
 
+from pipeline import launcher
+from pipeline.cores import usable_cores
 from pipeline.params import Hardware, Precision
 
 Lightning = Literal["32-true", "bf16-mixed", "16-mixed"]
@@ -27,22 +27,17 @@ def cutters(device: torch.device) -> int:
     """Processes that cut batches beside the one that trains on a GPU. On a CPU, which does both, they only cost."""
     if device.type != "cuda":
         return 0
-    return max(1, min(MOST_CUTTERS, (psutil.cpu_count(logical=False) or 1) // _processes()))
+    return max(1, min(MOST_CUTTERS, usable_cores() // launcher.local_size()))
 
 
 def set_threads(hardware: Hardware) -> int:
     """Fix the number of threads (results depend on it) and flush denormals, which cost time and carry nothing."""
-    threads = hardware.threads or max(1, (psutil.cpu_count(logical=False) or 1) // _processes())
+    threads = hardware.threads or max(1, usable_cores() // launcher.local_size())
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # none is read
     _keep_freed_memory()
     return threads
-
-
-def _processes() -> int:
-    """That train together on this machine."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
 def _keep_freed_memory() -> None:

@@ -19,7 +19,13 @@ Architecture = Literal["alexnet", "four_layer", "conv_local_13", "conv_local_11"
 HiddenLayer = Literal["fc6", "fc7"]
 Range = Annotated[list[float], Field(min_length=2, max_length=2)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
-DATASETS = ("fashion_mnist", "cifar10", "imagenet2012", "imagenet2010")
+DATASETS = {
+    "fashion_mnist": "Fashion-MNIST",
+    "cifar10": "CIFAR-10",
+    "imagenet2012": "ILSVRC-2012",
+    "imagenet2010": "ILSVRC-2010",
+}
+FRACTIONS = {0.5: "half", 0.25: "a quarter", 0.125: "an eighth", 0.0625: "a sixteenth"}
 
 
 def _keeps_kernels_whole(width: float) -> float:
@@ -48,24 +54,45 @@ class Data(Strict):
             raise ValueError(f"data.dataset = {self.dataset!r}: accepted is {known}, or any name with a data.folder")
         return self
 
+    @model_validator(mode="after")
+    def _apart_from_what_is_written(self) -> Self:
+        """DVC deletes the folders that its stages write, before they run."""
+        if self.folder is not None:
+            images = paths.images(self.folder)
+            for place in paths.written():
+                if images.is_relative_to(place) or place.is_relative_to(images):
+                    relation = "is" if images == place else "lies in" if images.is_relative_to(place) else "holds"
+                    raise ValueError(
+                        f"data.folder = {self.folder!r}: it {relation} {place}, which the pipeline writes and deletes; "
+                        "accepted is any folder apart from those: move the images"
+                    )
+        return self
+
 
 class Net(Strict):
-    architecture: Architecture  # the paper's net, or one of its authors' small nets for CIFAR-10
-    crop_px: int = Field(ge=1)
-    width: Annotated[float, Field(gt=0, le=1), AfterValidator(_keeps_kernels_whole)]  # share of the paper's kernels
+    """The net. The defaults are the paper's."""
+
+    architecture: Architecture = "alexnet"  # the paper's net, or one of its authors' small nets for CIFAR-10
+    crop_px: int = Field(227, ge=1)
+    # share of the paper's kernels and units
+    width: Annotated[float, Field(gt=0, le=1), AfterValidator(_keeps_kernels_whole)] = 1.0
     # section 3.2. two: conv2, conv4, conv5 see their own column. joined: every layer sees all. separate: two columns
     # that meet in fc8 alone. half: one column, with half the kernels in conv1-conv4
-    columns: Literal["two", "joined", "separate", "half"]
-    removed_layer: Literal["conv2", "conv3", "conv4", "conv5"] | None  # sections 1 and 7; its pooling stays
-    hold_parameters: bool  # kernels that a removed layer leaves over go to the other layers from conv2 to conv5
-    activation: Literal["relu", "tanh", "sigmoid"]  # section 3.1
-    norm_layers: list[ConvLayer]  # section 3.3: layers followed by response normalisation
-    pool_px: Literal[2, 3]  # section 3.4: window of the pooling, at stride 2
-    pool_shapes: Literal["equal", "logged"]  # logged: the maps that the source's own control of pooling had
-    dropout_layers: list[HiddenLayer]  # section 4.2
-    initialisation: Literal["paper", "framework"]  # section 5, or what PyTorch does unasked
-    hidden_bias: float  # section 5: where the paper's biases start at 1
-    input_divisor: float = Field(gt=0)  # of the pixels, whose levels run from 0 to 255
+    columns: Literal["two", "joined", "separate", "half"] = "two"
+    removed_layer: Literal["conv2", "conv3", "conv4", "conv5"] | None = None  # sections 1 and 7; its pooling stays
+    hold_parameters: bool = False  # kernels that a removed layer leaves over go to the other layers from conv2 to conv5
+    activation: Literal["relu", "tanh", "sigmoid"] = "relu"  # section 3.1
+    norm_layers: list[ConvLayer] = ["conv1", "conv2"]  # section 3.3: layers followed by response normalisation
+    pool_px: Literal[2, 3] = 3  # section 3.4: window of the pooling, at stride 2
+    pool_shapes: Literal["equal", "logged"] = "equal"  # logged: the maps that the source's own control of pooling had
+    dropout_layers: list[HiddenLayer] = ["fc6", "fc7"]  # section 4.2
+    initialisation: Literal["paper", "framework"] = "paper"  # section 5, or what PyTorch does unasked
+    hidden_bias: float = 1.0  # section 5: where the paper's biases start at 1
+    input_divisor: float = Field(1.0, gt=0)  # of the pixels, whose levels run from 0 to 255
+
+    @property
+    def title(self) -> str:
+        return net_title(self.architecture, self.width)
 
     @model_validator(mode="after")
     def _maps_whole(self) -> Self:
@@ -78,33 +105,35 @@ class Net(Strict):
 
 
 class Recipe(Strict):
-    """Which reading each item of pipeline/paper/recipe.yaml follows."""
+    """Which reading each item of pipeline/paper/recipe.yaml follows. The defaults are the paper's print."""
 
-    weight_std: Reading
-    bias_rule: Reading
-    lrn_alpha: Reading
-    lrn_columns: Reading
-    first_norm: Reading
-    second_norm: Reading
-    colour_noise: Reading
-    crop_sharing: Reading
+    weight_std: Reading = "printed"
+    bias_rule: Reading = "printed"
+    lrn_alpha: Reading = "printed"
+    lrn_columns: Reading = "printed"
+    first_norm: Reading = "printed"
+    second_norm: Reading = "printed"
+    colour_noise: Reading = "printed"
+    crop_sharing: Reading = "printed"
 
 
 class Train(Strict):
-    epochs: int = Field(ge=1)  # at most; a fourth plateau stops earlier
-    batch_images: int = Field(ge=1)
-    lr: float = Field(gt=0)
-    momentum: float = Field(ge=0, lt=1)
-    weight_decay: float = Field(ge=0)
-    optimiser: Literal["paper", "adam"]  # section 5's rule, or torch's Adam
-    warmup_epochs: int = Field(ge=0)  # over which the rate rises to lr; the paper's starts there
-    patience_epochs: int = Field(ge=1)  # without a better validation error before the rate drops
-    lr_drops: int = Field(ge=0)  # by 10, each after a plateau; one more plateau ends training. 0: the rate stays
-    stop_at_train_error: float | None = Field(gt=0, lt=100)  # %, of an epoch's training batches (Figure 1)
-    crops: bool  # section 4.1: at random places; else the centre's
-    mirror: bool  # section 4.1
-    colour_sigma: float = Field(ge=0)  # section 4.1
-    precision: Precision
+    """The recipe of section 5. The defaults are the paper's; it gives no number for the patience."""
+
+    epochs: int = Field(90, ge=1)  # at most; a fourth plateau stops earlier
+    batch_images: int = Field(128, ge=1)
+    lr: float = Field(0.01, gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(0.0005, ge=0)
+    optimiser: Literal["paper", "adam"] = "paper"  # section 5's rule, or torch's Adam
+    warmup_epochs: int = Field(0, ge=0)  # over which the rate rises to lr; the paper's starts there
+    patience_epochs: int = Field(5, ge=1)  # without a better validation error before the rate drops
+    lr_drops: int = Field(3, ge=0)  # by 10, each after a plateau; one more plateau ends training. 0: the rate stays
+    stop_at_train_error: float | None = Field(None, gt=0, lt=100)  # %, of an epoch's training batches (Figure 1)
+    crops: bool = True  # section 4.1: at random places; else the centre's
+    mirror: bool = True  # section 4.1
+    colour_sigma: float = Field(0.1, ge=0)  # section 4.1
+    precision: Precision = "32-true"
 
 
 class Hardware(Strict):
@@ -169,7 +198,8 @@ class Settings(Strict):
 
 class Params(Strict):
     scale: Name
-    title: str
+    reports: dict[Name, Name]  # folders of the scale's own report, by the data set that it is about
+    report: Name  # the folder of the report below reports/
     data: Data
     net: Net
     recipe: Recipe
@@ -180,6 +210,20 @@ class Params(Strict):
     evaluate: Evaluate
     variants: dict[Name, Variant]
     departures: list[str]
+
+    @property
+    def title(self) -> str:
+        return f"{data_title(self.data.dataset)}, {self.net.title}"
+
+    @model_validator(mode="after")
+    def _report_of_its_own(self) -> Self:
+        """Images of one's own must not get a report that speaks of other images, nor replace the one about those."""
+        accepted = self.reports.get(self.data.dataset, f"{self.scale}_{self.data.dataset}")
+        if self.report != accepted:
+            raise ValueError(
+                f"report = {self.report!r}: accepted is {accepted!r}, which follows from scale and dataset"
+            )
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -226,6 +270,18 @@ class Params(Strict):
         if name not in self.variants:
             raise UserError(f"variant {name!r} is not defined; accepted is one of {', '.join(self.variants)}")
         return self.variants[name]
+
+
+def data_title(dataset: str) -> str:
+    """What a data set is called in text: its published name, or the name that the user gave it."""
+    return DATASETS.get(dataset, dataset)
+
+
+def net_title(architecture: str, width: float) -> str:
+    """What a net is called in text."""
+    if architecture != "alexnet":
+        return "the authors' small nets"
+    return "AlexNet" if width == 1 else f"AlexNet at {FRACTIONS.get(width, f'{width:g}')} of its width"
 
 
 def read_yaml(path: Path) -> Any:

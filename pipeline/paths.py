@@ -4,7 +4,8 @@ import os
 from pathlib import Path
 
 PARAMS = Path("params.yaml")
-REPORTS = Path("reports")
+PREPARED, RUNS, REPORTS = Path("prepared"), Path("runs"), Path("reports")
+ARTIFACTS, STATE = Path("mlartifacts"), Path(".state")
 PAPER_RECIPE = "pipeline/paper/recipe.yaml"
 
 
@@ -20,7 +21,7 @@ def downloads() -> Path:
 
 def state() -> Path:
     """What unfinished work resumes from: $ALEXNET_STATE, or .state/ in the repository."""
-    return Path(os.environ.get("ALEXNET_STATE") or root() / ".state").resolve()
+    return Path(os.environ.get("ALEXNET_STATE") or root() / STATE).resolve()
 
 
 def mlflow_store() -> str:
@@ -28,20 +29,32 @@ def mlflow_store() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root() / 'mlflow.db'}"
 
 
+def images(folder: str) -> Path:
+    """The folder that `data.folder` names: absolute, links resolved, `~` expanded, relative to the repository."""
+    return (root() / Path(folder).expanduser()).resolve()
+
+
+def written() -> list[Path]:
+    """The folders that the pipeline or DVC writes to and deletes from, absolute, links resolved."""
+    stores = [path for path in PREPARED.glob("*") if path.is_dir()]  # any of them may be a link
+    folders = [PREPARED, RUNS, REPORTS, ARTIFACTS, Path(".dvc"), *stores]
+    return [state(), *((root() / folder).resolve() for folder in folders)]
+
+
 def stage_times() -> Path:
     return state() / "stage-times.csv"
 
 
 def data(dataset: str) -> Path:
-    return Path("data", dataset)
+    return PREPARED / dataset
 
 
 def tune(scale: str, study: str) -> Path:
-    return Path("runs", scale, "tune", study)
+    return RUNS / scale / "tune" / study
 
 
 def train(scale: str, variant: str) -> Path:
-    return Path("runs", scale, variant, "train")
+    return RUNS / scale / variant / "train"
 
 
 def seed(scale: str, variant: str, seed: int) -> Path:
@@ -49,12 +62,12 @@ def seed(scale: str, variant: str, seed: int) -> Path:
 
 
 def evaluation(scale: str, variant: str) -> Path:
-    return Path("runs", scale, variant, "evaluation")
+    return RUNS / scale / variant / "evaluation"
 
 
 def metrics(scale: str, variant: str) -> Path:
-    return Path("runs", scale, variant, "metrics.json")
+    return RUNS / scale / variant / "metrics.json"
 
 
-def report(scale: str) -> Path:
-    return REPORTS / scale
+def report(name: str) -> Path:
+    return REPORTS / name

@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -14,6 +15,7 @@ from pipeline import paths
 from pipeline.checksums import verify
 from pipeline.errors import UserError
 from pipeline.evaluation.metrics import median_seed
+from pipeline.params import read_yaml
 
 CURVES = ("lr", "train_loss", "train_error_top1", "val_loss", "val_error_top1", "val_error_top5")
 T = TypeVar("T")
@@ -90,9 +92,18 @@ def _variant_records(train: Path, problems: list[str]) -> list[Record]:
     if median is not None:
         folder = train / f"seed-{median_seed(errors)}"
         median.model_of = _attempt(lambda weights: weights.parent, folder / "model.safetensors", problems)
-        figures = paths.report(train.parts[-3]) / "figures"
+        figures = paths.report(_report_of(train.parts[-3])) / "figures"
         median.figures = sorted(figures.glob("*.png")) if train.parts[-2] == "baseline" else []
     return list(records.values())
+
+
+def _report_of(scale: str) -> str:
+    """The folder of the scale's report: params.yaml may name another, for other images than the scale's own."""
+    with suppress(UserError):
+        values = read_yaml(paths.PARAMS)
+        if isinstance(values, dict) and values.get("scale") == scale:
+            return str(values.get("report", scale))
+    return scale
 
 
 def _json(path: Path) -> dict[str, Any]:

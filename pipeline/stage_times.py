@@ -1,7 +1,6 @@
 """How long each stage and command took, and for how much of that it trained nets or asked them."""
 
 import csv
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from pipeline import paths
+from pipeline import launcher, paths
 
 _working_s = 0.0
 
@@ -44,7 +43,7 @@ def record() -> None:
 
     Of processes that train together the first one does.
     """
-    if os.environ.get("RANK", "0") != "0":
+    if launcher.rank() != 0:
         return
     script = Path(sys.argv[0]).stem
     name = " ".join([*([] if script == "__main__" else [script]), *sys.argv[1:]])

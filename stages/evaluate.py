@@ -6,11 +6,15 @@ from pipeline.errors import exit_status
 
 
 def main() -> None:
-    from pipeline import params
+    from pipeline import accelerator, params, paths
     from pipeline.evaluation.evaluate import evaluate_variant
+    from pipeline.files import require
 
     (variant,) = sys.argv[1:]
-    evaluate_variant(params.load(), variant)
+    configuration = params.load()
+    accelerator.require(configuration.hardware)
+    evaluate_variant(configuration, variant)
+    require(paths.evaluation(configuration.scale, variant) / "seeds.json")
 
 
 if __name__ == "__main__":

@@ -6,12 +6,15 @@ from pipeline.errors import exit_status
 
 
 def main() -> None:
-    from pipeline import params, paths
+    from pipeline import accelerator, params, paths
     from pipeline.data.prepare import prepare
+    from pipeline.files import require
 
     configuration = params.load()
-    data = configuration.data
-    prepare(data, paths.data(data.dataset), configuration.hardware.threads)
+    accelerator.require(configuration.hardware)
+    data, out = configuration.data, paths.data(configuration.data.dataset)
+    prepare(data, out, configuration.hardware.threads)
+    require(out / "meta.json")
 
 
 if __name__ == "__main__":

@@ -7,12 +7,15 @@ from pipeline.errors import exit_status
 
 def main() -> None:
     from pipeline import params, paths
+    from pipeline.files import require
     from pipeline.report.render import write_report
     from pipeline.training.checks import update_rule_holds
 
     configuration = params.load()
     checks = {"update_rule": update_rule_holds()}
-    write_report(configuration, paths.report(configuration.scale), checks=checks)
+    out = paths.report(configuration.report)
+    write_report(configuration, out, checks=checks)
+    require(out / "report.md", out / "claims.csv")
 
 
 if __name__ == "__main__":

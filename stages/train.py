@@ -6,12 +6,13 @@ from pipeline.errors import exit_status
 
 
 def main() -> None:
-    from pipeline import params, sync
+    from pipeline import accelerator, params, sync
     from pipeline.training import launch, world
     from pipeline.training.variant import train_variant
 
     (variant,) = sys.argv[1:]
     configuration = params.load()
+    accelerator.require(configuration.hardware)
     if launch.wanted(configuration.hardware):
         launch.launch(configuration.hardware)
     train_variant(configuration, variant)

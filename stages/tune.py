@@ -6,11 +6,16 @@ from pipeline.errors import exit_status
 
 
 def main() -> None:
-    from pipeline import params, sync
+    from pipeline import accelerator, params, paths, sync
+    from pipeline.files import require
     from pipeline.tuning.studies import tune
 
     (study,) = sys.argv[1:]
-    tune(params.load(), study)
+    configuration = params.load()
+    accelerator.require(configuration.hardware)
+    tune(configuration, study)
+    out = paths.tune(configuration.scale, study)
+    require(out / "best.yaml", out / "trials.csv")
     sync.start()
 
 

@@ -49,7 +49,9 @@ def write_params(clone: Path, values: dict[str, Any]) -> None:
 def digests(clone: Path) -> dict[str, str]:
     """What must not depend on when or how often something ran."""
     patterns = ("runs/**/*.safetensors", "runs/**/*.parquet", "runs/**/seeds.json", "runs/**/best.yaml")
-    found = [path for pattern in (*patterns, "data/**/*.*", "reports/smoke/[cr]*.*") for path in clone.glob(pattern)]
+    found = [
+        path for pattern in (*patterns, "prepared/**/*.*", "reports/smoke/[cr]*.*") for path in clone.glob(pattern)
+    ]
     return {
         str(path.relative_to(clone)): hashlib.sha256(path.read_bytes()).hexdigest() for path in found if path.is_file()
     }

@@ -38,7 +38,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def store(workplace: Path) -> Store:
-    return make_store(workplace / "data/fashion_mnist")
+    return make_store(workplace / "prepared/fashion_mnist")
 
 
 @pytest.fixture(scope="session")

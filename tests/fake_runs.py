@@ -11,8 +11,7 @@ from safetensors.numpy import save_file
 from pipeline import paths
 from pipeline.data.store import ARRAYS
 from pipeline.files import sha256, write_json
-from pipeline.paper.net import PRINTED
-from pipeline.params import Params
+from pipeline.params import Net, Params, Recipe, Train
 
 CLASSES = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
 COUNTS = {"train": 600, "val": 400, "test": 800}
@@ -30,7 +29,8 @@ EPOCHS = 6
 def fake_params(**changes: Any) -> Params:
     values: dict[str, Any] = {
         "scale": "fake",
-        "title": "made-up images, AlexNet at a quarter of its width",
+        "reports": {"fashion_mnist": "fake"},
+        "report": "fake",
         "data": {
             "dataset": "fashion_mnist",
             "folder": None,
@@ -40,36 +40,9 @@ def fake_params(**changes: Any) -> Params:
             "test_images": COUNTS["test"],
             "split_seed": 0,
         },
-        "net": PRINTED.model_dump() | {"crop_px": 67, "width": 0.25},
-        "recipe": dict.fromkeys(
-            (
-                "weight_std",
-                "bias_rule",
-                "lrn_alpha",
-                "lrn_columns",
-                "first_norm",
-                "second_norm",
-                "colour_noise",
-                "crop_sharing",
-            ),
-            "printed",
-        ),
-        "train": {
-            "epochs": EPOCHS,
-            "batch_images": 128,
-            "lr": 0.01,
-            "momentum": 0.9,
-            "weight_decay": 0.0005,
-            "patience_epochs": 2,
-            "optimiser": "paper",
-            "lr_drops": 3,
-            "warmup_epochs": 0,
-            "stop_at_train_error": None,
-            "crops": True,
-            "mirror": True,
-            "colour_sigma": 0.1,
-            "precision": "32-true",
-        },
+        "net": Net(crop_px=67, width=0.25).model_dump(),
+        "recipe": Recipe().model_dump(),
+        "train": Train(epochs=EPOCHS, patience_epochs=2).model_dump(),
         "seeds": [0, 1, 2],
         "hardware": {"accelerator": "cpu", "threads": 1, "devices": 1, "compile": False},
         "tune": {

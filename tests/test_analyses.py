@@ -57,7 +57,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         for name in ("DVC_ROOT", "ALEXNET_STATE", "MLFLOW_TRACKING_URI", "DVC_STAGE", "DVC_EXP_NAME"):
             patch.delenv(name, raising=False)
-        make_store(folder / "data/fashion_mnist")
+        make_store(folder / "prepared/fashion_mnist")
         train_variant(params_of(["baseline"]), "baseline")
     return folder
 
@@ -65,7 +65,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def store(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     monkeypatch.chdir(trained)
-    return Store.open(trained / "data/fashion_mnist")
+    return Store.open(trained / "prepared/fashion_mnist")
 
 
 @pytest.fixture

@@ -116,8 +116,10 @@ def test_the_report_shows_no_image_of_a_damaged_store(
 ) -> None:
     params = fake_params(seeds=[0])
     write_fake_runs(tmp_path, params)
-    harm(tmp_path / "data/fashion_mnist/test/images.npy", how)
-    assert "`data/fashion_mnist/test/images.npy` cannot be shown (" in holes_of_report(tmp_path, params, monkeypatch)
+    harm(tmp_path / "prepared/fashion_mnist/test/images.npy", how)
+    assert "`prepared/fashion_mnist/test/images.npy` cannot be shown (" in holes_of_report(
+        tmp_path, params, monkeypatch
+    )
 
 
 def holes_of_report(root: Path, params: Params, monkeypatch: pytest.MonkeyPatch) -> str:

@@ -2,18 +2,31 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
+import pytorch_lightning as pl
+import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from safetensors.torch import load_file, save_file
 
 from pipeline import paths, tracking
+from pipeline.checksums import write_sums
 from pipeline.data.store import Store
-from pipeline.errors import exit_status
+from pipeline.errors import UserError, exit_status
+from pipeline.evaluation.analyses import rounded
 from pipeline.evaluation.evaluate import evaluate_variant
+from pipeline.evaluation.metrics import metrics
+from pipeline.evaluation.predict import rank_of_label
 from pipeline.params import Params
 from pipeline.report.render import write_report
+from pipeline.statistics.crossed import errors_by_seed
+from pipeline.training.module import Classifier
+from pipeline.training.run import Run, train
 from pipeline.training.variant import train_variant
 from tests.test_tracking import stored_runs
+from tests.tiny import CPU, settings
 from tests.tiny_params import tiny_params
 
 LR = 1e6
@@ -47,3 +60,67 @@ def test_diverged_runs_are_recorded_the_others_go_on_and_the_report_counts_them(
     for seed in (0, 1):
         assert f"no_dropout, seed {seed}: the run failed at step " in report
         assert f"baseline, seed {seed}: the run failed" not in report
+
+
+class Spoil(pl.Callback):
+    """Makes the weights NaN in a given batch, as an update on an accelerator may, where the loss is seldom read."""
+
+    def __init__(self, epoch: int, batch: int) -> None:
+        self._when = (epoch, batch)
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if (trainer.current_epoch, batch_idx) == self._when:
+            with torch.no_grad():
+                next(pl_module.net.parameters()).mul_(torch.nan)
+
+
+@pytest.mark.parametrize("when", [(0, 0), (0, 2), (2, 2)], ids=["first batch", "last batch", "last of the run"])
+@pytest.mark.parametrize("every_step", [True, False], ids=["", "where the loss is seldom read"])
+def test_a_net_that_is_no_number_is_a_failed_run_wherever_that_begins(
+    store: Store, monkeypatch: pytest.MonkeyPatch, when: tuple[int, int], every_step: bool
+) -> None:
+    if not every_step:
+        monkeypatch.setattr(Classifier, "training_step", unwatched_step)
+    run = Run("smoke", "baseline", "3", 0, settings(), store, CPU)
+    folder = train(run, [Spoil(*when)])
+    facts = json.loads((folder / "run.json").read_text())
+    assert facts["status"] == "failed"
+    assert facts["failure"]["step"] > 0
+    assert not (folder / "model.safetensors").exists()
+    assert not pd.read_csv(folder / "history.csv").isna().any(axis=None)
+
+
+def unwatched_step(module: Classifier, batch: Any, batch_index: int) -> torch.Tensor:
+    x, labels = batch
+    loss = torch.nn.functional.cross_entropy(logits := module.net(x), labels)
+    module.train_tally.add(loss, logits, labels)
+    return loss
+
+
+def test_what_a_net_answers_with_no_number_is_an_error_and_never_right(store: Store) -> None:
+    probabilities, labels = torch.full((2, 4), torch.nan), torch.tensor([0, 3])
+    with pytest.raises(ValueError, match="not a number"):
+        rank_of_label(probabilities, labels)
+    for table in ({"rank": [-1, 0], "p_label": [0.5, 0.5]}, {"rank": [0, 0], "p_label": [0.5, float("nan")]}):
+        with pytest.raises(ValueError, match="a prediction has no rank"):
+            metrics(pd.DataFrame(table))
+    with pytest.raises(ValueError, match="a rank is below 0"):
+        errors_by_seed(
+            pd.DataFrame({"seed": [0], "split": ["test"], "views": ["one_crop"], "index": [0], "rank": [-1]}),
+            [0],
+            split="test",
+        )
+    with pytest.raises(ValueError, match="not a number"):
+        rounded({"nn_4096": {"features_agreement": float("nan")}})
+
+
+def test_a_finished_run_whose_weights_are_spoilt_later_is_one_message_and_no_result(store: Store) -> None:
+    params = tiny_params(seeds=[0], train={"epochs": 1})
+    train_variant(params, "baseline")
+    folder = paths.seed("smoke", "baseline", 0)
+    weights = {name: value * torch.nan for name, value in load_file(folder / "model.safetensors").items()}
+    save_file(weights, folder / "model.safetensors")
+    write_sums(folder, "history.csv", "model.safetensors", "run.json")
+    with pytest.raises(UserError, match=r"the net's answer is not a number for 48 of 48 train images"):
+        evaluate_variant(params, "baseline")
+    assert not paths.metrics("smoke", "baseline").exists()

@@ -33,7 +33,7 @@ def test_linked_outs_are_read_and_a_repro_with_changes_leaves_the_cache_as_it_wa
     run(clone, "dvc", "config", "--local", "cache.type", link)
     run(clone, "dvc", "repro")
     before = digests(clone)
-    images = clone / "data/fashion_mnist/train/images.npy"
+    images = clone / "prepared/fashion_mnist/train/images.npy"
     assert images.is_symlink() if link == "symlink" else images.stat().st_nlink == 2
     assert not images.stat().st_mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH)
     assert len(Store.open(images.parents[1]).split("train").images) == 200

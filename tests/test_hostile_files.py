@@ -88,7 +88,7 @@ def described(shape: str, descr: str = "'|u1'") -> bytes:
     ids=str,
 )
 def test_an_absurd_array_header_is_one_message(workplace: Path, content: bytes) -> None:
-    folder = workplace / "data/fashion_mnist"
+    folder = workplace / "prepared/fashion_mnist"
     make_store(folder)
     (folder / "train/images.npy").write_bytes(content)
     with pytest.raises(UserError, match=r"train/images\.npy: is truncated or no array file") as refusal:

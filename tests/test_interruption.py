@@ -71,7 +71,7 @@ def test_a_second_process_says_for_whom_it_waits_and_finds_the_run_done_also_fro
     store: Store, tmp_path: Path
 ) -> None:
     other = tmp_path / "other clone"
-    shutil.copytree("data", other / "data")
+    shutil.copytree("prepared", other / "prepared")
     state = str(tmp_path / "shared state")
     with process(TRAINING, ALEXNET_STATE=state) as first:
         wait_for(first.stdout, "ready")

@@ -118,7 +118,7 @@ def held_locks(state: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("stage", "before"),
     [
-        ("prepare", "data/fashion_mnist"),
+        ("prepare", "prepared/fashion_mnist"),
         ("tune@baseline", "best.yaml"),
         ("train@baseline", WEIGHTS),
         ("evaluate@baseline", "predictions.parquet"),
@@ -209,7 +209,7 @@ def test_killed_at_random_instants_it_ends_as_if_undisturbed(
                 hit[stage, "dvc and stage" if whole else "dvc only"] += 1
                 continue
         assert dvc.returncode == 0, errors_of(victim).read_text()
-        for folder in ("data", "runs", ".state", ".dvc/cache"):  # it came through: once more from the start
+        for folder in ("prepared", "runs", ".state", ".dvc/cache"):  # it came through: once more from the start
             shutil.rmtree(victim / folder)
         (victim / "dvc.lock").unlink()
     run(victim, sys.executable, "-m", "pipeline", "check")

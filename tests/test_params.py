@@ -38,10 +38,54 @@ def test_there_are_the_seven_scales() -> None:
 
 
 @pytest.mark.parametrize("scale", SCALES)
-def test_every_scale_composes_to_a_valid_configuration_that_states_its_departures(scale: str) -> None:
+def test_every_scale_composes_to_a_valid_configuration_with_a_report_of_its_name(scale: str) -> None:
     params = validate(compose(f"scale={scale}"), scale)
-    assert params.scale == scale
-    assert params.departures
+    assert (params.scale, params.report) == (scale, scale)
+    assert params.reports == {params.data.dataset: scale}
+
+
+def test_other_images_get_a_title_and_a_report_of_their_own() -> None:
+    own = validate(compose("scale=smoke", "data.folder=/somewhere", "data.dataset=pets"), "own")
+    assert (own.title, own.report) == ("pets, AlexNet at a sixteenth of its width", "smoke_pets")
+    with pytest.raises(UserError, match="report = 'smoke': accepted is 'smoke_pets'"):
+        validate(own.model_dump() | {"report": "smoke"}, "own")
+
+
+@pytest.mark.parametrize(
+    ("folder", "relation"),
+    [
+        ("prepared/trees", "lies in"),
+        ("prepared", "is"),
+        ("runs/embedded/images", "lies in"),
+        ("reports", "is"),
+        (".", "holds"),
+        ("..", "holds"),
+        ("originals", "is"),
+        ("originals/below", "lies in"),
+        ("link", "lies in"),
+        ("state", "is"),
+        ("~/prepared/x", "lies in"),
+    ],
+)
+def test_images_may_not_lie_where_dvc_deletes(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, folder: str, relation: str
+) -> None:
+    monkeypatch.setenv("ALEXNET_STATE", str(workplace / "state"))
+    monkeypatch.setenv("HOME", str(workplace))
+    for name in ("prepared/trees", "originals/below", "state"):
+        (workplace / name).mkdir(parents=True)
+    (workplace / "prepared/linked").symlink_to(workplace / "originals")
+    (workplace / "link").symlink_to("prepared/trees")
+    with pytest.raises(UserError) as error:
+        validate(compose(f"data.folder='{folder}'", "data.dataset=trees"), "own")
+    assert f"data.folder = {folder!r}: it {relation} {workplace}" in str(error.value)
+    assert "move the images" in str(error.value)
+
+
+@pytest.mark.parametrize("folder", ["data/trees", "downloads/trees", "/elsewhere", "~/pictures", "prepared images"])
+def test_images_may_lie_anywhere_else(workplace: Path, folder: str) -> None:
+    values = compose("data.dataset=trees")
+    assert validate(values | {"data": values["data"] | {"folder": folder}}, "own").data.folder == folder
 
 
 def test_imagenet2012_has_the_papers_own_numbers() -> None:
@@ -63,7 +107,7 @@ def test_every_variant_is_run_at_embedded_all_or_at_cifar10_where_it_is_about_th
 
 MISTAKES: list[tuple[list[str], Any, str]] = [
     (["net", "widht"], 1, "net.widht: unknown key; accepted: architecture, crop_px, width, columns"),
-    (["epochs"], 1, "epochs: unknown key; accepted: scale, title, data, net"),
+    (["epochs"], 1, "epochs: unknown key; accepted: scale, reports, report, data, net"),
     (["variants", "no_dropout", "colour"], "red", "variants.no_dropout.colour: unknown key; accepted: title, section"),
     (["net", "width"], 0.3, "net.width = 0.3: accepted is a multiple of 1/16"),
     (["net", "width"], "wide", "net.width = 'wide': input should be a valid number"),
@@ -156,7 +200,10 @@ def test_bad_parameters_end_a_command_with_status_2_before_any_work(
     ("command", "message"),
     [
         (["stages.train", "no_such_variant"], "variant 'no_such_variant' is not defined; accepted is one of baseline"),
-        (["stages.evaluate", "baseline"], "data/fashion_mnist/meta.json: cannot be read (No such file or directory)"),
+        (
+            ["stages.evaluate", "baseline"],
+            "prepared/fashion_mnist/meta.json: cannot be read (No such file or directory)",
+        ),
         (["stages.train", "tuned"], "runs/embedded/tune/baseline/best.yaml: cannot be read"),
     ],
 )
@@ -174,7 +221,7 @@ def test_what_is_missing_is_named(default: dict[str, Any], tmp_path: Path, comma
 )
 def test_a_place_that_cannot_be_written_is_named(default: dict[str, Any], tmp_path: Path, command: list[str]) -> None:
     YAML().dump(tiny_params().model_dump(), tmp_path / "params.yaml")
-    make_store(tmp_path / "data/fashion_mnist")
+    make_store(tmp_path / "prepared/fashion_mnist")
     (tmp_path / "runs").write_text("a file where a folder has to be")
     done = subprocess.run(
         [sys.executable, "-m", *command], cwd=tmp_path, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)}

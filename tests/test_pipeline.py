@@ -28,7 +28,7 @@ def test_the_report_puts_the_papers_numbers_beside_the_measured_ones(clone: Path
 
 
 def test_the_images_are_real_ones_with_the_canonical_checksums(clone: Path) -> None:
-    meta = json.loads((clone / "data/fashion_mnist/meta.json").read_text())
+    meta = json.loads((clone / "prepared/fashion_mnist/meta.json").read_text())
     assert meta["counts"] == {"train": 200, "val": 100, "test": 100}
     assert meta["sources"]["t10k-labels-idx1-ubyte"].startswith("0402a96d92fd2663957122ceb108a494")
 
@@ -94,9 +94,9 @@ def test_another_seed_trains_one_run_more_for_each_variant(clone: Path, smoke: d
 def test_a_scale_switched_and_back_trains_nothing(clone: Path, smoke: dict[str, Any]) -> None:
     before = digests(clone)
     scale = "# @package _global_\ndefaults:\n  - /variant: [baseline]\n  - _self_\n" + "".join(
-        f"{key}: {json.dumps(smoke[key])}\n" for key in ("title", "data", "net", "train", "departures")
+        f"{key}: {json.dumps(smoke[key])}\n" for key in ("data", "net", "train", "departures")
     )
-    (clone / "conf/scale/other.yaml").write_text(scale + "scale: other\nseeds: [3]\n")
+    (clone / "conf/scale/other.yaml").write_text(scale + "scale: other\nreports: {fashion_mnist: other}\nseeds: [3]\n")
     output = run(clone, "dvc", "exp", "run", "-S", "scale=other", "-S", "train.epochs=2")
     assert stages_run(output) == ["tune@baseline", "train@baseline", "evaluate@baseline", "report"]
     assert read_yaml(clone / "params.yaml")["train"]["epochs"] == 2
@@ -109,7 +109,10 @@ def test_a_scale_switched_and_back_trains_nothing(clone: Path, smoke: dict[str, 
 def test_what_was_damaged_between_two_repros_is_restored_without_training(clone: Path) -> None:
     before = digests(clone)
     places = ("train/seed-0/model.safetensors", "evaluation/predictions.parquet", "evaluation/seeds.json")
-    for path in (*(clone / "runs/smoke/baseline" / place for place in places), clone / "data/fashion_mnist/meta.json"):
+    for path in (
+        *(clone / "runs/smoke/baseline" / place for place in places),
+        clone / "prepared/fashion_mnist/meta.json",
+    ):
         content = bytearray(path.read_bytes())
         content[len(content) // 2] ^= 1
         path.write_bytes(content)

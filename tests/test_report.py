@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from scipy import stats
 
 from pipeline import paths
 from pipeline.paper.claims import registry
-from pipeline.params import Params
+from pipeline.params import Net, Params, Recipe, Train
 from pipeline.report import claims_table, render, sections
 from pipeline.report.render import write_report
 from pipeline.statistics.verdicts import CLAIM_WORDS, QUESTION_WORDS
@@ -219,12 +220,19 @@ def test_seconds_and_machines_stand_in_the_provenance_only(runs: Path) -> None:
     assert "2,500" in read(runs, "provenance.md")
 
 
-def test_a_report_takes_the_place_of_an_older_one(broken: Path, params: Params) -> None:
+def test_a_report_takes_the_place_of_an_older_one_and_leaves_what_others_put_there(
+    broken: Path, params: Params
+) -> None:
     folder = broken / "reports" / "fake"
     folder.mkdir(parents=True)
-    (folder / "stale.md").write_text("old")
+    (folder / "figures").mkdir()
+    for name in ("report.md", "figures/of_an_older_report.png", "my notes.md", "slides/1.md"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("old")
     report(broken, params)
-    assert not (folder / "stale.md").exists()
+    assert (folder / "report.md").read_text() != "old"
+    assert not (folder / "figures/of_an_older_report.png").exists()
+    assert [(folder / name).read_text() for name in ("my notes.md", "slides/1.md")] == ["old", "old"]
     assert [path.name for path in folder.parent.iterdir()] == ["fake"]
 
 
@@ -331,7 +339,11 @@ def test_a_variant_whose_runs_all_failed_is_inconclusive(broken: Path, params: P
             "runs/fake/no_dropout/train/seed-0/run.json",
             "runs/fake/tune/baseline/trials.csv",
         ],
-        ["runs/fake/tune/baseline/best.yaml", "data/fashion_mnist/meta.json", "data/fashion_mnist/test/images.npy"],
+        [
+            "runs/fake/tune/baseline/best.yaml",
+            "prepared/fashion_mnist/meta.json",
+            "prepared/fashion_mnist/test/images.npy",
+        ],
         ["runs/fake/baseline/evaluation/seeds.json"],
     ],
 )
@@ -395,24 +407,69 @@ def test_the_smoke_scale_says_that_it_proves_the_plumbing_only(tmp_path: Path) -
 
 
 @pytest.mark.usefixtures("unpainted")
-def test_on_the_papers_own_data_and_net_the_stronger_words_are_earned(tmp_path: Path) -> None:
+def own_experiment(**changes: Any) -> Params:
+    """The paper's data, net, recipe and budget, but for `changes` to blocks."""
     own = fake_params()
-    params = fake_params(
-        data={
-            **own.data.model_dump(),
-            "dataset": "imagenet2010",
-            "canvas_px": 256,
-            "train_images": None,
-            "test_images": None,
-        },
-        net={**own.net.model_dump(), "crop_px": 227, "width": 1.0},
-    )
+    whole = {"dataset": "imagenet2010", "canvas_px": 256, "train_images": None, "test_images": None}
+    blocks = {"data": own.data.model_dump() | whole, "net": Net().model_dump(), "train": Train().model_dump()}
+    blocks |= {name: blocks.get(name, Recipe().model_dump()) | change for name, change in changes.items()}
+    return fake_params(reports={"imagenet2010": "fake"}, **blocks)
+
+
+def test_on_the_papers_own_data_net_recipe_and_budget_the_stronger_words_are_earned(tmp_path: Path) -> None:
+    params = own_experiment()
     write_fake_runs(tmp_path, params)
     report(tmp_path, params)
     table = claims(tmp_path)
     assert table.loc["ilsvrc2010", "verdict"] == "contradicted"  # made-up errors near 10 %, not 37.5
     assert table.loc["ilsvrc2012_1cnn", "verdict"] == "not run at this scale"
     assert not {"same direction", "opposite direction"} & set(table["verdict"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"train": {"epochs": 1}},
+        {"train": {"lr": 0.02}},
+        {"train": {"mirror": False}},
+        {"train": {"precision": "bf16-mixed"}},
+        {"recipe": {"bias_rule": "coded"}},
+        {"net": {"width": 0.5}},
+        {"net": {"hidden_bias": 0.1}},
+        {"data": {"train_images": 1000}},
+    ],
+)
+def test_another_budget_or_recipe_is_not_the_papers_experiment_and_cannot_contradict_it(
+    tmp_path: Path, change: dict[str, Any]
+) -> None:
+    params = own_experiment(**change)
+    write_fake_runs(tmp_path, params)
+    report(tmp_path, params)
+    trained = claims(tmp_path).query("seeds > 0 or id == 'ilsvrc2010'")
+    assert trained.loc["ilsvrc2010", "verdict"] == "not run at this scale"
+    assert not {"reproduced", "reproduced in direction, not in size", "contradicted"} & set(trained["verdict"])
+
+
+def test_a_report_on_other_images_names_these_and_never_the_scales_own(tmp_path: Path) -> None:
+    own = fake_params()
+    params = fake_params(data=own.data.model_dump() | {"dataset": "pets", "folder": "/pets"}, report="fake_pets")
+    write_fake_runs(tmp_path, params)
+    write_report(params, tmp_path / "reports/fake_pets", root=tmp_path)
+    files = [path for path in (tmp_path / "reports/fake_pets").rglob("*") if path.suffix in (".md", ".csv", ".html")]
+    texts = {path.name: path.read_text() for path in files}
+    page = texts["report.md"].split("## The tutorial's statements")[0]  # others' results on Fashion-MNIST follow
+    assert "# AlexNet (2012), measured again: pets, AlexNet at a quarter of its width" in page
+    assert "images of pets in 10 classes" in texts["report.md"]
+    assert "Fashion" not in page + texts["claims.csv"] + texts["provenance.md"]
+
+
+def test_a_gap_that_validation_images_blur_is_not_blamed_on_test_images(tmp_path: Path) -> None:
+    params = fake_params()
+    write_fake_runs(tmp_path, params)
+    report(tmp_path, params)
+    reason = str(claims(tmp_path).loc["val_test_gap", "reason"])
+    assert "as many test images" not in reason
+    assert "validation" in reason
 
 
 def test_the_report_needs_no_torch() -> None:

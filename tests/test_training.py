@@ -39,7 +39,7 @@ class Slow(pl.Callback):
         time.sleep(0.1)
 
 callbacks.CHECKPOINT_SECONDS = 0
-store = Store.open(Path("data/fashion_mnist"))
+store = Store.open(Path("prepared/fashion_mnist"))
 train(Run("smoke", "baseline", "3", 0, settings(train={"epochs": 6}), store, CPU), [Slow()])
 """
 
@@ -88,7 +88,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(
 def test_a_run_killed_in_the_middle_of_an_epoch_goes_on_from_the_last_one_to_the_same_bytes(
     workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = make_store(workplace / "data/fashion_mnist")
+    store = make_store(workplace / "prepared/fashion_mnist")
     run = a_run(store, chosen=settings(train={"epochs": 6}))
     victim = subprocess.Popen([sys.executable, "-c", VICTIM], env=os.environ | {"PYTHONPATH": str(ROOT)})
     try:

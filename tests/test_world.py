@@ -16,11 +16,14 @@ import pytest
 from safetensors.torch import load_file
 
 from pipeline.data.store import Store
+from pipeline.errors import UserError
 from pipeline.input.batches import Epochs, Plan, Share
+from pipeline.launcher import VARIABLES
 from pipeline.training.run import CHECKPOINT, HISTORY, RUN, WEIGHTS, Run, train
+from pipeline.training.variant import train_variant
 from tests.test_training import NUMBERS
 from tests.tiny import CPU, make_store, settings
-from tests.tiny_params import make_stage
+from tests.tiny_params import make_stage, tiny_params
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -38,7 +41,7 @@ from pipeline.training.run import Run, train
 from tests.tiny import CPU, settings
 
 def main():
-    store = Store.open(Path("data/fashion_mnist"))
+    store = Store.open(Path("prepared/fashion_mnist"))
     for changes in json.loads(sys.argv[1]):
         train(Run("smoke", "baseline", "3", 0, settings(train=changes), store, CPU))
 
@@ -75,7 +78,7 @@ def a_run(store: Store, training: dict[str, float]) -> Run:
 def test_together_they_train_as_one_does_alone(
     workplace: Path, monkeypatch: pytest.MonkeyPatch, processes: int
 ) -> None:
-    store = make_store(workplace / "data/fashion_mnist", train=50)
+    store = make_store(workplace / "prepared/fashion_mnist", train=50)
     monkeypatch.setenv("ALEXNET_STATE", "together")
     victims = together(processes, PLATEAUS, WILD)
     printed = [victim.communicate()[0] for victim in victims]
@@ -173,3 +176,44 @@ def test_stopped_or_killed_none_is_left_and_the_next_start_goes_on(
     assert len(after) == EPOCHS
     kept = [list(rows["time_ms"][: len(before) - 1]) for rows in (before, after)]
     assert kept[0] == kept[1] != []
+
+
+LEFT_OVER = [
+    {"RANK": "1"},
+    {"WORLD_SIZE": "4"},
+    {"LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"},
+    {"RANK": "1", "WORLD_SIZE": "2"},
+    {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"},  # no address to meet at
+    {"SLURM_PROCID": "1", "SLURM_NTASKS": "2"},
+    {"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2", "RANK": "1"},
+]
+
+
+@pytest.mark.parametrize("variables", LEFT_OVER, ids=lambda variables: " ".join(variables))
+def test_variables_that_another_launcher_left_do_not_keep_a_stage_from_writing_what_it_promises(
+    tmp_path: Path, variables: dict[str, str]
+) -> None:
+    make_stage(tmp_path, seeds=[0], train={"epochs": 1})
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.train", "baseline"],
+        cwd=tmp_path,
+        env=os.environ | variables | {"ALEXNET_STATE": str(tmp_path / "state")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "runs/smoke/baseline/train/seed-0"
+    assert {path.name for path in folder.iterdir()} == {"run.json", "history.csv", "model.safetensors", "SHA256SUMS"}
+
+
+def test_a_stage_that_has_not_written_all_that_it_promises_fails(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.training.variant.publish", lambda run, out: None)
+    with pytest.raises(RuntimeError, match="the stage has not written runs/smoke/baseline/train/seed-0/SHA256SUMS"):
+        train_variant(tiny_params(seeds=[0], train={"epochs": 1}), "baseline")
+
+
+def test_a_rank_beyond_the_group_is_one_message(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in VARIABLES:
+        monkeypatch.setenv(name, "1")
+    with pytest.raises(UserError, match="RANK=1 WORLD_SIZE=1: accepted is a rank from 0 to 0"):
+        train(a_run(store, {}))

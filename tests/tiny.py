@@ -7,7 +7,6 @@ import numpy as np
 
 from pipeline.data.store import ARRAYS, Meta, Store
 from pipeline.files import sha256, write_json
-from pipeline.paper.net import PRINTED
 from pipeline.params import Hardware, Settings
 
 CANVAS_PX, CROP_PX, CLASSES = 76, 67, 4
@@ -47,32 +46,8 @@ def make_store(folder: Path, train: int = 48, val: int = 16, test: int = 16, cha
 def settings(**changes: dict[str, Any]) -> Settings:
     """The paper's, on a net of 1/16 of its width; `changes` by block."""
     blocks: dict[str, dict[str, Any]] = {
-        "net": PRINTED.model_dump() | {"crop_px": CROP_PX, "width": 1 / 16},
-        "recipe": {
-            "weight_std": "printed",
-            "bias_rule": "printed",
-            "lrn_alpha": "printed",
-            "lrn_columns": "printed",
-            "first_norm": "printed",
-            "second_norm": "printed",
-            "colour_noise": "printed",
-            "crop_sharing": "printed",
-        },
-        "train": {
-            "epochs": 3,
-            "batch_images": 16,
-            "lr": 0.01,
-            "momentum": 0.9,
-            "weight_decay": 0.0005,
-            "warmup_epochs": 0,
-            "patience_epochs": 5,
-            "optimiser": "paper",
-            "lr_drops": 3,
-            "stop_at_train_error": None,
-            "crops": True,
-            "mirror": True,
-            "colour_sigma": 0.1,
-            "precision": "32-true",
-        },
+        "net": {"crop_px": CROP_PX, "width": 1 / 16},
+        "recipe": {},
+        "train": {"epochs": 3, "batch_images": 16},
     }
     return Settings.model_validate({name: block | changes.get(name, {}) for name, block in blocks.items()})

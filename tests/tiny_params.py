@@ -10,7 +10,7 @@ from tests.tiny import CANVAS_PX, make_store, settings
 
 def make_stage(folder: Path, **changes: Any) -> None:
     """What a stage needs to train the baseline on tests/tiny.py's store, in `folder`."""
-    make_store(folder / "data/fashion_mnist")
+    make_store(folder / "prepared/fashion_mnist")
     for name in ("pipeline", "stages"):
         (folder / name).symlink_to(ROOT / name)
     values = tiny_params(**changes).model_dump()
@@ -23,7 +23,8 @@ def tiny_params(**changes: Any) -> Params:
     variant = {"title": "x", "section": "3", "sentence": "x", "recipe_from": "pipeline/paper/recipe.yaml", "set": {}}
     values: dict[str, Any] = {
         "scale": "smoke",
-        "title": "made-up images",
+        "reports": {"fashion_mnist": "smoke"},
+        "report": "smoke",
         "data": {
             "folder": None,
             "dataset": "fashion_mnist",

@@ -32,7 +32,7 @@ class Pause(pl.Callback):
                 sys.stdin.readline()
 
 def main():
-    store = Store.open(Path("data/fashion_mnist"))
+    store = Store.open(Path("prepared/fashion_mnist"))
     run = Run("smoke", "baseline", "3", 0, settings(train={{"epochs": {EPOCHS}}}), store, CPU)
     train(run, [Pause()])
     publish(run, paths.seed("smoke", "baseline", 0))

@@ -1,5 +1,6 @@
 """What the paper says about trained nets beyond their errors: sections 4.2 and 6.1, under the claims' names."""
 
+import math
 from typing import Any
 
 from torch import nn
@@ -24,9 +25,14 @@ def analyse(net: nn.Sequential, store: Store, crop_px: int, seed: int, batch_ima
 
 
 def rounded(tree: Any) -> Any:
-    """The tree with its floats to DECIMALS, so that the file's bytes do not hang on the last bits."""
+    """The tree with its floats to DECIMALS, so that the file's bytes do not hang on the last bits.
+
+    Raises ValueError at one that is not a number.
+    """
     if isinstance(tree, dict):
         return {key: rounded(value) for key, value in tree.items()}
     if isinstance(tree, list):
         return [rounded(value) for value in tree]
+    if isinstance(tree, float) and not math.isfinite(tree):
+        raise ValueError("an analysis came to what is not a number")
     return round(tree, DECIMALS) if isinstance(tree, float) else tree

@@ -89,7 +89,11 @@ def _predictions(
         looks.append(("test", "ten_crop", ten_crops(canvas_px, crop_px)))
     for split, name, views in looks:
         with stage_times.working():
-            probabilities = class_probabilities(net, store, split, crop_px, views, params.evaluate.batch_images)
+            try:
+                probabilities = class_probabilities(net, store, split, crop_px, views, params.evaluate.batch_images)
+            except ValueError as error:
+                folder = paths.train(params.scale, variant)
+                raise UserError(f"{folder}: {error}; `dvc repro -f train@{variant}` trains it again") from error
         yield split, name, probabilities
 
 

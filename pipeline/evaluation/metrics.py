@@ -8,14 +8,20 @@ import pandas as pd
 from pipeline.data.store import SplitName
 
 Metrics = dict[str, float]
+PROBABILITY_TOLERANCE = 1e-4  # of sums of ten views in single precision
 
 
 def metrics(predictions: pd.DataFrame) -> Metrics:
-    """Top-1 and top-5 error in percent, and the mean negative log likelihood in nats."""
-    p_label = predictions["p_label"].to_numpy(dtype=float)
+    """Top-1 and top-5 error in percent, and the mean negative log likelihood in nats.
+
+    Raises ValueError where a rank or a probability is missing or impossible.
+    """
+    p_label, rank = (predictions[name].to_numpy(dtype=float) for name in ("p_label", "rank"))
+    if not ((rank >= 0) & (p_label >= 0) & (p_label <= 1 + PROBABILITY_TOLERANCE)).all():
+        raise ValueError("a prediction has no rank, or a probability that is not a number from 0 to 1")
     return {
-        "error_top1": 100 * float((predictions["rank"] >= 1).mean()),
-        "error_top5": 100 * float((predictions["rank"] >= 5).mean()),
+        "error_top1": 100 * float((rank >= 1).mean()),
+        "error_top5": 100 * float((rank >= 5).mean()),
         "loss": float(-np.log(np.maximum(p_label, np.finfo(np.float32).tiny)).mean()),
     }
 

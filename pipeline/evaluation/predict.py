@@ -28,7 +28,10 @@ def load_net(weights: Path, settings: Settings, classes: int) -> nn.Sequential:
 def class_probabilities(
     net: nn.Module, store: Store, split: SplitName, crop_px: int, views: list[View], batch_images: int
 ) -> Tensor:
-    """Softmax averaged over `views` (section 4.1). Returns (N, classes) float32, in the split's order."""
+    """Softmax averaged over `views` (section 4.1). Returns (N, classes) float32, in the split's order.
+
+    Raises ValueError where the net's answer to an image is not a number.
+    """
     device = next(net.parameters()).device
     total = torch.zeros(store.meta.counts[split], len(store.meta.classes))
     for view in views:
@@ -36,14 +39,20 @@ def class_probabilities(
         for x, labels in view_batches(store, split, crop_px, batch_images, view, device):
             total[start : start + len(labels)] += net(x).softmax(1).cpu()
             start += len(labels)
+    lost = int((~torch.isfinite(total).all(1)).sum())
+    if lost:
+        raise ValueError(f"the net's answer is not a number for {lost} of {len(total)} {split} images")
     return total / len(views)
 
 
 def rank_of_label(probabilities: Tensor, labels: Tensor) -> Tensor:
     """Rank of the true label (0: first), (N,) int64. probabilities: (N, classes), labels: (N,).
 
-    Equal probabilities count against the net: whatever is not behind the true label is before it.
+    Equal probabilities count against the net: whatever is not behind the true label is before it. Raises ValueError
+    where a probability is not a number.
     """
+    if torch.isnan(probabilities).any():
+        raise ValueError("a probability is not a number")
     return (probabilities >= probabilities.gather(1, labels[:, None])).sum(1) - 1
 
 

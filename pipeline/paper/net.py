@@ -15,23 +15,7 @@ HALVED = ("conv1", "conv2", "conv3", "conv4")  # in the control of section 3.2 (
 SHARED = ("conv1", "fc8")  # what even separate columns have in common: the image and the answer
 LOGGED_CONV2_PADDING = 1  # of the source's control of pooling (net 147)
 
-
-PRINTED = Net(
-    architecture="alexnet",
-    crop_px=227,
-    width=1.0,
-    columns="two",
-    removed_layer=None,
-    hold_parameters=False,
-    activation="relu",
-    norm_layers=["conv1", "conv2"],
-    pool_px=3,
-    pool_shapes="equal",
-    dropout_layers=["fc6", "fc7"],
-    initialisation="paper",
-    hidden_bias=1.0,
-    input_divisor=1.0,
-)
+PRINTED = Net()  # the schema's defaults are the paper's
 
 
 class Layer(Strict):

@@ -8,6 +8,8 @@ from pydantic import Field
 
 from pipeline.params import Strict, read_yaml
 
+SMALL_NETS_EPOCHS = 520  # that the files of the published source train the nets of section 3.3 for
+
 
 class Norm(Strict):
     n: int

@@ -6,8 +6,10 @@ from typing import Literal, cast
 
 import pandas as pd
 
-from pipeline.paper.claims import RUN_MEASURES, Claim, Figures, Key, Question, Side, Step, registry
-from pipeline.paper.net import full_size_table, paper_net
+from pipeline.paper.claims import EPOCH_MEASURES, RUN_MEASURES, Claim, Figures, Key, Question, Side, Step, registry
+from pipeline.paper.net import full_size_table
+from pipeline.paper.small_nets import SMALL_NETS_EPOCHS
+from pipeline.params import Net, Recipe, Train
 from pipeline.report.collect import Results
 from pipeline.report.measures import Measured, Unequal, absolute, compare, unmeasured
 from pipeline.statistics.effects import Interval, holm
@@ -95,12 +97,19 @@ def frame(rows: list[Row]) -> pd.DataFrame:
 
 
 def is_paper_experiment(results: Results, claim: Claim) -> bool:
-    """Whether runs of this scale are the claim's own: its data as published, all of them, and the full net."""
-    data, net = results.params.data, results.params.net
+    """Whether runs of this scale are the claim's own: its data as published, all of them, net, recipe and budget."""
+    params = results.params
+    data, train = params.data, params.train
     whole = data.train_images is None and data.test_images is None
     published = data.folder is None or data.dataset.startswith("imagenet")  # CIFAR-10 in a folder was encoded anew
-    full = claim.net == SMALL or (net.width == 1 and net.crop_px == paper_net().crop_px)
-    return data.dataset in claim.data and whole and published and full
+    if claim.net == SMALL:
+        as_published = claim.measure in EPOCH_MEASURES or train.epochs >= SMALL_NETS_EPOCHS
+    else:
+        free = {"patience_epochs": train.patience_epochs, "precision": train.precision}  # the paper gives no number
+        exact = train.precision in ("32-true", "tf32")
+        printed = (params.net, params.recipe, train) == (Net(), Recipe(), Train().model_copy(update=free))
+        as_published = exact and printed
+    return data.dataset in claim.data and whole and published and as_published
 
 
 def _other_variants(results: Results) -> list[Question]:
@@ -188,7 +197,8 @@ def _run_row(results: Results, row: Row, claim: Claim) -> Row:
         assert claim.treatment is not None
         if not own:
             needs = " or ".join(claim.data)
-            return replace(row, verdict=Verdict(NOT_RUN.word, f"an error by itself needs {needs} and the full net"))
+            reason = f"an error by itself needs {needs}, the full net, and the paper's recipe and budget"
+            return replace(row, verdict=Verdict(NOT_RUN.word, reason))
         if missing := _missing(results, [claim.treatment]):
             return replace(row, verdict=Verdict(NOT_RUN.word, missing))
         return _measured(results, row, absolute(results, claim.treatment, row.key), own)
@@ -273,6 +283,7 @@ def _measured(results: Results, row: Row, measured: Measured, own: bool) -> Row:
             p_adjusted=None,
             pairs=effect.interval.n,
             image_variance=effect.image_variance,
+            images=measured.images,
             censored=effect.censored,
         ),
     )

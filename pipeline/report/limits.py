@@ -2,19 +2,30 @@
 
 from collections.abc import Iterator
 
+from pipeline import paths
 from pipeline.paper.net import paper_net
 from pipeline.paper.recipe import both_readings
-from pipeline.params import Params, Recipe
+from pipeline.params import FRACTIONS, Params, Recipe, data_title
 from pipeline.report.claims_table import TOP5_CLASSES, Row
 from pipeline.report.collect import Results
 from pipeline.report.tables import number
 from pipeline.report.variants import seeds_that_guess
 from pipeline.statistics.effects import LEVEL
 
+PAPER_IMAGES, PAPER_STEPS = 1_200_000, 900_000  # of training (sections 2 and 5)
 
-def departures(params: Params) -> list[str]:
-    """Those that the scale states, then those of every scale."""
-    lines = list(params.departures)
+
+def departures(results: Results) -> list[str]:
+    """What differs from the paper: what follows from data, net and recipe, then what the scale adds."""
+    params = results.params
+    whole_net = params.net.architecture == "alexnet"
+    lines = [*_of_data(results), *(_of_scaled_net(params) if whole_net else ()), *params.departures]
+    images = _train_images(results)
+    if whole_net and images and images < PAPER_IMAGES / 2:
+        steps = params.train.epochs * -(-images // params.train.batch_images)
+        lines.append(f"A run takes at most {steps:,} steps; the paper's took about {PAPER_STEPS:,}.")
+    if any(variant.recipe_from != paths.PAPER_RECIPE for variant in params.variants.values()) and params.tune.trials:
+        lines.append(f"Tuned learning rates and weight decays were chosen on runs of {params.tune.epochs} epochs.")
     if params.net.crop_px == paper_net().crop_px:
         lines.append(
             f"Crops measure {paper_net().crop_px} px. The paper prints 224, which gives its 55 × 55 maps only where "
@@ -39,6 +50,47 @@ def departures(params: Params) -> list[str]:
             source = f"follows the authors' source ({values.coded}), not the print ({values.printed})"
             lines.append(f"`{item}` (section {values.section}) {source}.")
     return lines
+
+
+def _train_images(results: Results) -> int | None:
+    """The number of training images, None where it is not known."""
+    counts = results.meta.get("counts")
+    found = counts.get("train") if isinstance(counts, dict) else results.params.data.train_images
+    return found if isinstance(found, int) else None
+
+
+def _of_data(results: Results) -> Iterator[str]:
+    data, count = results.params.data, _train_images(results)
+    grey = results.meta.get("channels") == 1
+    if data.dataset.startswith("imagenet"):
+        official = "validation" if data.dataset == "imagenet2012" else "test"
+        yield (
+            "Images held out of the training set decide when the rate drops; the official "
+            f"{official} set is measured once, at the end."
+        )
+    else:
+        number_of = f"{count:,}" if count else "all"
+        yield (
+            f"The net learns from {number_of} {'grey' if grey else 'color'} images of {data_title(data.dataset)} in "
+            f"{len(results.classes) or 'unknown'} classes, resized bilinearly to {data.canvas_px} px, not from 1.2 "
+            "million color photographs in a thousand classes."
+        )
+    if data.folder is not None and data.dataset == "cifar10":
+        yield "The images were read from a folder of files, and not from the published release."
+    if grey:
+        yield "The three input channels are equal, so that color noise changes brightness only."
+
+
+def _of_scaled_net(params: Params) -> Iterator[str]:
+    if params.net.width < 1:
+        yield (
+            f"The net has {FRACTIONS.get(params.net.width, params.net.width)} of the paper's kernels and units and "
+            f"sees crops of {params.net.crop_px} px; its layers, strides, groups and map-size ratios are the paper's."
+        )
+        yield (
+            "Each layer's initial standard deviation is multiplied by the square root of (fan-in of the paper's layer "
+            "/ fan-in here), without which the narrow net gets too weak a signal."
+        )
 
 
 def what_it_cannot_show(results: Results, claims: list[Row]) -> list[str]:

@@ -9,12 +9,13 @@ import pandas as pd
 from pipeline.paper.claims import EPOCH_MEASURES, IMAGE_MEASURES, Key, Side
 from pipeline.report.collect import Results
 from pipeline.statistics.censored import censored_ratio
-from pipeline.statistics.crossed import crossed_effect
+from pipeline.statistics.crossed import crossed_effect, image_variance
 from pipeline.statistics.effects import Effect, paired_effect
 
 DIVERGENCE = "divergence_from_thinned_nets"
 REACHED = 25.0  # % training error (Figure 1)
 SHIFT = 0.125  # of the crop's side (section 6.1's objects off the centre)
+SMALL_SHARE = 0.1  # of a variance
 MOST_NETS = 100  # thinned ones, whose mean stands for that of all
 
 
@@ -26,6 +27,7 @@ class Unequal(Exception):
 class Measured:
     effect: Effect
     arms: list[float | None]  # means over the pairs: treatment, control
+    images: str = "test images"  # of which another choice would move the effect
 
 
 def compare(
@@ -66,7 +68,9 @@ def _on_images(
 ) -> Measured:
     if limit is not None:
         val, test = results.on_images(treatment, key), results.on_images(control, key)
-        return Measured(crossed_effect([test, -val], limit=limit), _means([_mean(val), _mean(test)]))
+        effect = crossed_effect([test, -val], limit=limit)
+        images = _deciding_images({"test": test, "validation": val})
+        return Measured(effect, _means([_mean(val), _mean(test)]), images)
     test = _difference(results, treatment, control, key)
     if measure == "error":
         arms = [_mean(results.on_images(side, key)) for side in (treatment, control)]
@@ -74,7 +78,18 @@ def _on_images(
     sides = [(side, side.model_copy(update={"split": "train"})) for side in (treatment, control)]
     train = _difference(results, sides[0][1], sides[1][1], key)
     arms = [_mean(results.on_images(own, key)) - _mean(results.on_images(seen, key)) for own, seen in sides]
-    return Measured(crossed_effect([test, -train]), _means(arms))
+    images = _deciding_images({"test": test, "training": train})
+    return Measured(crossed_effect([test, -train]), _means(arms), images)
+
+
+def _deciding_images(splits: dict[str, np.ndarray]) -> str:
+    """The splits whose choice of images makes at least a tenth of what images contribute to the variance."""
+    complete = np.logical_and.reduce([np.isfinite(values).all(1) for values in splits.values()])
+    if complete.sum() < 2:
+        return f"{' and '.join(splits)} images"
+    variances = {name: image_variance(values[complete]) for name, values in splits.items()}
+    named = [name for name, variance in variances.items() if variance >= SMALL_SHARE * sum(variances.values())]
+    return f"{' and '.join(named)} images"
 
 
 def _difference(results: Results, treatment: Side, control: Side, key: Key) -> np.ndarray:

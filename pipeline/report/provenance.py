@@ -7,9 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.origin import revision
 from pipeline.report.collect import Results
 from pipeline.report.tables import markdown, number
+from pipeline.repository import revision
 
 PACKAGES = (
     "torch",

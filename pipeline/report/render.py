@@ -1,5 +1,6 @@
 """reports/<scale>/: everything is made in a folder beside it, which then takes its place."""
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,10 @@ COMPARISONS = (("Pooling", "overlap_pool"), ("Dropout", "dropout_overfit"), ("Re
 SMALL_COMPARISONS = (("Response normalisation", "lrn_cifar"),)
 OVERVIEW = ("figure1.png", "effects.png", "ensembles.png", "curves.png")  # of these the first three that there are
 OVERVIEW_FIGURES = 3
+WRITTEN = {
+    *("report.md", "report.html", "claims.csv", "questions.csv", "provenance.md", "params.yaml"),
+    *("figures", "curves"),
+}  # by a report: files, and folders with all that is in them
 
 
 def write_report(params: Params, out: Path, root: Path = Path(), checks: Mapping[str, bool] | None = None) -> None:
@@ -39,6 +44,18 @@ def write_report(params: Params, out: Path, root: Path = Path(), checks: Mapping
         write_text(folder / "report.html", html_page(page, folder))
         with (folder / "params.yaml").open("w") as file:
             YAML().dump(params.model_dump(), file)
+        _keep_what_others_wrote(out, folder)
+
+
+def _keep_what_others_wrote(out: Path, new: Path) -> None:
+    """Take over from the report that is replaced what no report writes: notes, say, or the dvc.lock of its runs."""
+    for path in out.iterdir() if out.is_dir() else ():
+        if path.name in WRITTEN:
+            continue
+        if path.is_dir():
+            shutil.copytree(path, new / path.name, symlinks=True)
+        else:
+            shutil.copy2(path, new / path.name, follow_symlinks=False)
 
 
 def _context(results: Results, claims: list[Row], questions: list[Row], captions: dict[str, str]) -> dict[str, Any]:
@@ -77,7 +94,7 @@ def _context(results: Results, claims: list[Row], questions: list[Row], captions
         "anchors": background.anchors_table(),
         "layers": sections.layers(),
         "misprint": sections.misprint(),
-        "departures": limits.departures(params),
+        "departures": limits.departures(results),
         "overview": {name: captions[name] for name in overview},
         "captions": {name: caption for name, caption in captions.items() if name not in overview},
         "limits": limits.what_it_cannot_show(results, claims),

@@ -1,6 +1,7 @@
 """reports/README.md: the reports of all scales side by side, from the files that they left."""
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pandas as pd
 from pipeline.errors import UserError
 from pipeline.files import write_text
 from pipeline.paper.claims import Claim, registry
-from pipeline.params import read_yaml
+from pipeline.params import data_title, net_title, read_yaml
 from pipeline.report.claims_table import COLUMNS
 from pipeline.report.tables import NOTHING, between, markdown, number, signed
 from pipeline.statistics.verdicts import CLAIM_WORDS, NO_WORD
@@ -59,7 +60,16 @@ def compare(reports: Path) -> str:
 
 def _is_report(folder: Path) -> bool:
     names = ("claims.csv", "report.md", "params.yaml")
-    return folder.name != SMOKE and folder.name[0] != "." and any((folder / name).is_file() for name in names)
+    there = folder.name != SMOKE and folder.name[0] != "." and any((folder / name).is_file() for name in names)
+    return there and not _is_of_other_images(folder)
+
+
+def _is_of_other_images(folder: Path) -> bool:
+    """Whether it is about a user's own images, and no scale of this project."""
+    with suppress(UserError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
+        values = read_yaml(folder / "params.yaml")
+        return values["report"] not in values["reports"].values()
+    return False
 
 
 def _read(folder: Path) -> Scale:
@@ -110,7 +120,7 @@ def _overview(scales: list[Scale]) -> str:
         shown.append(
             {
                 "scale": f"`{scale.folder.name}`",
-                "title": scale.params.get("title", NOTHING),
+                "title": _title(scale.params),
                 "data": _data(data) if isinstance(data, dict) else NOTHING,
                 "net": _net(net) if isinstance(net, dict) else NOTHING,
                 "seeds": str(len(seeds)) if isinstance(seeds, list) else NOTHING,
@@ -119,6 +129,17 @@ def _overview(scales: list[Scale]) -> str:
             }
         )
     return markdown(pd.DataFrame(shown), numbers=("seeds",))
+
+
+def _title(params: dict[str, Any]) -> str:
+    """Earlier reports have it in their params.yaml; today it follows from data and net."""
+    with suppress(KeyError, TypeError):
+        return str(
+            params.get("title")
+            or f"{data_title(params['data']['dataset'])}, "
+            f"{net_title(params['net']['architecture'], params['net']['width'])}"
+        )
+    return NOTHING
 
 
 def _data(data: dict[str, Any]) -> str:

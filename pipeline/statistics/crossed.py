@@ -77,4 +77,6 @@ def errors_by_seed(
         return nothing
     table = chosen.pivot(index="seed", columns="index", values="rank")  # noqa: PD010 (raises where an image is twice)
     ranks = table.reindex(list(seeds)).to_numpy(float)
+    if (ranks < 0).any():  # a rank that NaN had once
+        raise ValueError("a rank is below 0")
     return np.where(np.isnan(ranks), np.nan, PER_CENT * (ranks >= top))

@@ -54,7 +54,8 @@ class Evidence:
     p: float | None
     p_adjusted: float | None
     pairs: int
-    image_variance: float = 0.0  # of the mean, from the choice of test images
+    image_variance: float = 0.0  # of the mean, from the choice of images
+    images: str = "test images"  # which these are
     censored: Censored = ALL_ARRIVED
 
     @property
@@ -135,7 +136,7 @@ def _inconclusive(evidence: Evidence) -> Verdict:
     elif needed is None:
         factor = images_factor(size, evidence.image_variance)
         times = f"{factor:.1f}" if factor < 10 else f"{factor:,.0f}"
-        reason = f"no number of seeds would settle it with fewer than {times} times as many test images"
+        reason = f"no number of seeds would settle it with fewer than {times} times as many {evidence.images}"
     elif needed <= evidence.pairs:
         reason = f"the half-width is below half the size looked for, and {nothing} is not excluded"
     else:

@@ -1,7 +1,6 @@
 """A stage run again by torchrun, as several processes that train together on this machine."""
 
 import logging
-import os
 import sys
 from typing import NoReturn
 
@@ -9,12 +8,13 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from pipeline.launcher import launched
 from pipeline.params import Hardware
 
 
 def wanted(hardware: Hardware) -> bool:
     """Whether this process is to launch others. Where torchrun or a cluster has started it, it is one of them."""
-    return hardware.devices > 1 and "WORLD_SIZE" not in os.environ
+    return hardware.devices > 1 and not launched()
 
 
 def launch(hardware: Hardware) -> NoReturn:

@@ -21,10 +21,10 @@ CHECK_LOSS_STEPS = 50  # on an accelerator, where reading the loss makes the pro
 
 
 class Diverged(Exception):
-    """The loss is no longer a number. gradient_norm is the last step's that could be taken."""
+    """The loss or a weight is no longer a number. gradient_norm is the last step's that could be taken."""
 
-    def __init__(self, step: int, lr: float, gradient_norm: float) -> None:
-        super().__init__(f"the loss is not finite at step {step} (lr {lr:g}, last gradient norm {gradient_norm:.3g})")
+    def __init__(self, what: str, step: int, lr: float, gradient_norm: float) -> None:
+        super().__init__(f"the {what} is not finite at step {step} (lr {lr:g}, last gradient norm {gradient_norm:.3g})")
         self.step, self.lr, self.gradient_norm = step, lr, gradient_norm
 
 
@@ -112,7 +112,7 @@ class Classifier(pl.LightningModule):
         logits = self.net(x)
         loss = F.cross_entropy(logits, labels) if share else logits.sum()
         if self.device.type == "cpu" or self.global_step % CHECK_LOSS_STEPS == 0:
-            self._stop_if_diverged(loss)
+            self._stop_unless_finite(loss, "loss")
         self.train_tally.add(loss, logits, labels)
         return loss if world.size() == 1 else loss * (share * world.size())
 
@@ -135,18 +135,26 @@ class Classifier(pl.LightningModule):
         self.val_tally.add(loss, logits, labels)
 
     def on_validation_epoch_end(self) -> None:
+        """Keep the means. An epoch whose losses are not all finite is not kept: on an accelerator few are looked at."""
+        self._stop_unless_finite(torch.tensor(self.train_tally.means()["loss"]), "loss")
         self.validation = {f"val_{name}": value for name, value in self.val_tally.means().items()}
+        self._stop_unless_finite(torch.tensor(self.validation["val_loss"]), "validation loss")
+
+    def stop_unless_weights_finite(self) -> None:
+        """Raise Diverged where a weight is not a number, as the last update of a run can leave it."""
+        finite = torch.stack([torch.isfinite(weight).all() for weight in self.net.state_dict().values()]).all()
+        self._stop_unless_finite(torch.where(finite, 0.0, torch.nan), "net")
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return optimiser(self.net, self._settings)
 
-    def _stop_if_diverged(self, loss: Tensor) -> None:
-        if not world.total((~torch.isfinite(loss)).float()):
+    def _stop_unless_finite(self, value: Tensor, what: str) -> None:
+        if not world.total((~torch.isfinite(value)).float()):
             return
         gradients = [p.grad for p in self.net.parameters() if p.grad is not None]
         norm = float(torch.nn.utils.get_total_norm(gradients)) if gradients else float("nan")
-        lr = self.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
-        raise Diverged(self.global_step, lr, norm)
+        lr = self.trainer.optimizers[0].param_groups[0]["lr"]
+        raise Diverged(what, self.global_step, lr, norm)
 
 
 class Images(pl.LightningDataModule):

@@ -23,6 +23,7 @@ from safetensors.torch import save
 
 from pipeline import interruption, paths, stage_times
 from pipeline.checksums import SUMS, damage, write_sums
+from pipeline.cores import usable_cores
 from pipeline.data.store import Store
 from pipeline.files import replacing_folder, write_bytes, write_json
 from pipeline.hardware import set_arithmetic, set_threads
@@ -140,6 +141,7 @@ def _fit(run: Run, callbacks: Sequence[pl.Callback]) -> None:
     try:
         with interruption.only_at_check(), stage_times.working():
             trainer.fit(module, images, ckpt_path=checkpoint)
+            module.stop_unless_weights_finite()
     except interruption.Stopped as stop:
         stop.add_note(f"{run}: {len(history.rows)} of {run.settings.train.epochs} epochs are kept")
         raise
@@ -226,6 +228,7 @@ def _finish(
             "seconds": round(seconds, 1),
             "images_per_second": round(images / seconds) if seconds else None,
             "where": where,
+            "cores": usable_cores(),
             "origin": origin(),
         },
     )

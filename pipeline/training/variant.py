@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from pipeline import paths
-from pipeline.checksums import verify
+from pipeline.checksums import SUMS, verify
 from pipeline.data.store import Store
 from pipeline.errors import UserError
+from pipeline.files import require
 from pipeline.params import Params, Settings, read_yaml
 from pipeline.training import world
 from pipeline.training.run import Run, publish, train
@@ -39,3 +40,5 @@ def train_variant(params: Params, name: str) -> None:
         train(run)
         if world.first():
             publish(run, paths.seed(params.scale, name, run.seed))
+    world.agreed(lambda: None)  # all wait for the first process, which writes
+    require(*(paths.seed(params.scale, name, seed) / SUMS for seed in params.seeds))

@@ -1,10 +1,9 @@
 """The processes that train one run together: one alone, or as many as torchrun or a cluster's scheduler has started.
 
-They find each other by torchrun's variables (RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT).
+They find each other by torchrun's variables (launcher.py).
 What they agree on here goes over gloo from processor to processor, whatever way gradients take.
 """
 
-import os
 import signal
 from collections.abc import Callable
 from datetime import timedelta
@@ -16,9 +15,11 @@ from pytorch_lightning.plugins.environments import (  # type: ignore[attr-define
     LightningEnvironment,
     TorchElasticEnvironment,
 )
+from pytorch_lightning.utilities.rank_zero import rank_zero_only  # type: ignore[attr-defined]
 from torch import Tensor
 
-from pipeline import interruption
+from pipeline import interruption, launcher
+from pipeline.errors import UserError
 from pipeline.hardware import device
 from pipeline.params import Hardware
 
@@ -28,12 +29,7 @@ T = TypeVar("T")
 _talk: "dist.ProcessGroup | None" = None
 
 
-def size() -> int:
-    return int(os.environ.get("WORLD_SIZE", 1))
-
-
-def rank() -> int:
-    return int(os.environ.get("RANK", 0))
+size, rank = launcher.size, launcher.rank
 
 
 def first() -> bool:
@@ -44,18 +40,21 @@ def first() -> bool:
 def join(hardware: Hardware) -> None:
     """Meet the others, unless that has been done."""
     global _talk
+    if not 0 <= rank() < size():
+        raise UserError(f"RANK={rank()} WORLD_SIZE={size()}: accepted is a rank from 0 to {size() - 1}; unset them all")
+    rank_zero_only.rank = rank()  # type: ignore[attr-defined]  # Lightning took it from whichever single variable it found when it was imported
     if size() == 1 or _talk is not None:
         return
     on_gpu = device(hardware).type == "cuda"
     if on_gpu:
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(launcher.local_rank())
     dist.init_process_group("nccl" if on_gpu else "gloo")
     _talk = dist.new_group(backend="gloo", timeout=PATIENCE)
 
 
 def trainer_arguments() -> dict[str, Any]:
     """How many processes Lightning finds."""
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    here = launcher.local_size()
     return {
         "devices": here,
         "num_nodes": size() // here,

@@ -1,0 +1,70 @@
+"""Threads and workers are as many as the process may use, not as the machine has."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline import cores, hardware
+from pipeline.params import Hardware
+
+ROOT = Path(__file__).parents[1]
+TRAINED_WITH = (
+    "from pipeline import hardware; from pipeline.params import Hardware; "
+    "print(hardware.set_threads(Hardware(accelerator='cpu', threads=None, devices=1, compile=False)))"
+)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity") or (os.cpu_count() or 1) < 2, reason="needs two cores to bind")
+def test_a_process_bound_to_one_core_trains_with_one_thread() -> None:
+    core = min(os.sched_getaffinity(0))
+    command = ["taskset", "--cpu-list", str(core), sys.executable, "-c", TRAINED_WITH]
+    assert subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout == "1\n"
+
+
+@pytest.mark.parametrize(
+    ("membership", "files", "expected"),
+    [
+        ("0::/\n", {"cpu.max": "300000 100000\n"}, 3),  # a container, cgroup 2
+        ("0::/\n", {"cpu.max": "150000 100000\n"}, 1),
+        ("0::/\n", {"cpu.max": "50000 100000\n"}, 1),  # half a core is still one thread
+        ("0::/\n", {"cpu.max": "max 100000\n"}, 16),
+        ("0::/slurm/job\n", {"slurm/cpu.max": "200000 100000", "slurm/job/cpu.max": "max 100000"}, 2),
+        ("0::/only/the/host/has/this\n", {"cpu.max": "200000 100000"}, 2),
+        (
+            "3:cpu,cpuacct:/docker\n1:name=systemd:/x\n",
+            {"cpu,cpuacct/docker/cpu.cfs_quota_us": "400000", "cpu,cpuacct/docker/cpu.cfs_period_us": "100000"},
+            4,
+        ),
+        ("3:cpu:/\n", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 16),
+        ("0::/\n", {}, 16),
+        ("0::/\n", {"cpu.max": "of another form"}, 16),
+    ],
+)
+def test_the_least_of_affinity_quota_and_cores_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, membership: str, files: dict[str, str], expected: int
+) -> None:
+    (tmp_path / "membership").write_text(membership)
+    for name, content in files.items():
+        (tmp_path / "cgroup" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "cgroup" / name).write_text(content)
+    monkeypatch.setattr(cores, "MEMBERSHIP", tmp_path / "membership")
+    monkeypatch.setattr(cores, "CGROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr("os.cpu_count", lambda: 32)
+    monkeypatch.setattr("psutil.cpu_count", lambda logical: 32 if logical else 16)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(32)), raising=False)
+    assert cores.usable_cores() == expected
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {7}, raising=False)
+    assert cores.usable_cores() == 1
+
+
+def test_processes_of_one_machine_share_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    group = {"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4"}
+    for name, value in {**group, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(hardware, "usable_cores", lambda: 8)
+    assert hardware.set_threads(Hardware(accelerator="cpu", threads=None, devices=1, compile=False)) == 2
+    monkeypatch.delenv("MASTER_PORT")  # a variable that is left over by itself says nothing
+    assert hardware.set_threads(Hardware(accelerator="cpu", threads=None, devices=1, compile=False)) == 8
