@@ -67,7 +67,12 @@ def load(data: Data) -> RawImages:
         from pipeline.data.sources import contests, folder, imagenet
 
         place = paths.root() / Path(data.folder).expanduser()
-        return imagenet.load(data.dataset, place) if data.dataset in contests.CONTESTS else folder.load(place)
+        if data.dataset in contests.CONTESTS:
+            return imagenet.load(data.dataset, place)
+        own = folder.load(place)
+        if len(own.classes) == 1:
+            raise UserError(f"{place / 'train'}: holds one class, {own.classes[0]}; accepted are at least two")
+        return own
     if data.dataset not in AVAILABLE:
         raise UserError(
             f"data.dataset = {data.dataset!r}: cannot be fetched; accepted is {', '.join(AVAILABLE)}, or data.folder, "
