@@ -54,7 +54,7 @@ def prepare(data: Data, out: Path, workers: int | None = None) -> None:
 
 def _grow(folder: Path, data: Data, raw: RawImages, rows: Rows, workers: int, space: Space) -> None:
     store = folder / STORE
-    job = _job(store, raw, rows, data.canvas_px)
+    job = _job(store, raw, rows, data.canvas_px, sources.most_bytes(workers))
     progress, sha256 = _write_images(job, rows, folder / "progress.npz", workers, space)
     counts = _write_labels(job, rows, progress.gaps)
     np.save(store / "mean_image.npy", progress.statistics.mean_image(), allow_pickle=False)
@@ -164,13 +164,13 @@ def _name_unrepresented(raw: RawImages, rows: Rows) -> None:
             )
 
 
-def _job(store: Path, raw: RawImages, rows: Rows, canvas_px: int) -> Job:
+def _job(store: Path, raw: RawImages, rows: Rows, canvas_px: int, most_bytes: int) -> Job:
     shape = (canvas_px, canvas_px, raw.channels)
     images: dict[SplitName, Images] = {"train": raw.train, "val": raw.train, "test": raw.test}
     places = {name: ArrayFile(store / name / "images.npy", (len(picked), *shape)) for name, picked in rows.items()}
     for place in places.values():
         place.create()
-    return Job(images, places, canvas_px, raw.channels)
+    return Job(images, places, canvas_px, raw.channels, most_bytes)
 
 
 def _write_images(job: Job, rows: Rows, path: Path, workers: int, space: Space) -> tuple[Progress, dict[str, str]]:
