@@ -75,13 +75,24 @@ def most_bytes(workers: int) -> int:
 
 
 def load(data: Data) -> RawImages:
+    """Return the images of data.dataset, from data.folder or from where they are published.
+
+    Raises UserError where they are not there, or are not what the data set's name promises.
+    """
     if data.folder is not None:
-        from pipeline.data.sources import contests, folder, imagenet
+        from pipeline.data.sources import cifar10, contests, folder, imagenet
 
         place = paths.root() / Path(data.folder).expanduser()
         if data.dataset in contests.CONTESTS:
             return imagenet.load(data.dataset, place)
+        if data.dataset == "fashion_mnist":
+            raise UserError(
+                f"data.folder = {data.folder!r}: accepted is null, as Fashion-MNIST's images are fetched; for images "
+                "of your own, set data.dataset to a name of your own"
+            )
         own = folder.load(place)
+        if data.dataset == "cifar10":
+            cifar10.require_copy(own, place)
         if len(own.classes) == 1:
             raise UserError(f"{place / 'train'}: holds one class, {own.classes[0]}; accepted are at least two")
         return own
