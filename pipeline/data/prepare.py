@@ -18,7 +18,8 @@ from pipeline import files, paths
 from pipeline.data import sources
 from pipeline.data.array_file import ArrayFile
 from pipeline.data.chunks import Chunk, Each, Job, cores, working
-from pipeline.data.progress import Progress, Rows, files_sha256, key
+from pipeline.data.previous import is_current, key, remember, require_replaceable
+from pipeline.data.progress import Progress, Rows, files_sha256
 from pipeline.data.sources import Images, RawImages
 from pipeline.data.sources.listing import few
 from pipeline.data.space import ROOM, Space
@@ -36,19 +37,30 @@ STORE = "store"  # in the resume folder: the out as it grows
 def prepare(data: Data, out: Path, workers: int | None = None) -> None:
     """Write the image store of data.dataset to `out`, whole or not at all; the same with any number of workers.
 
-    It grows in the resume folder. Killed and called again, it goes on where it was: the bytes are the same.
+    It grows in the resume folder. Killed and called again, it goes on where it was: the bytes are the same. Where `out`
+    holds that store already, its checksums are verified and nothing is written. Raises UserError where `out` holds
+    files that are none of a store's.
     """
+    with _refusals(out):
+        require_replaceable(out, data)
+        wanted = key(data)
+        if is_current(out, wanted):
+            print(
+                f"prepare: {out} holds these images already; its checksums are verified, nothing is written", flush=True
+            )
+            return
     raw = sources.load(data)
     rows = split_rows(data, raw.train.labels, raw.test.labels)
     _name_unrepresented(raw, rows)
-    folder = paths.state() / "prepare" / key(data, raw)
+    folder = paths.state() / "prepare" / wanted
     needed_bytes = store_bytes(sum(map(len, rows.values())), data.canvas_px, raw.channels)
     with _refusals(out, needed_bytes), locked(folder.with_suffix(".lock"), f"prepare {data.dataset}"):
         space = Space.of(folder, out, needed_bytes)
         space.check()
         if not (folder / STORE / "meta.json").exists():
             _grow(folder, data, raw, rows, workers or cores(), space)
-        files.place_folder(folder / STORE, out)
+        files.place_folder(folder / STORE, out.resolve())
+        remember(out, wanted)
         shutil.rmtree(folder)
 
 
@@ -257,7 +269,7 @@ def _write_labels(job: Job, rows: Rows, gaps: dict[SplitName, list[int]]) -> dic
 
 
 @contextmanager
-def _refusals(out: Path, needed_bytes: int) -> Iterator[None]:
+def _refusals(out: Path, needed_bytes: int = 0) -> Iterator[None]:
     """Raises UserError, naming the bytes, where the store cannot be written."""
     try:
         if out.exists() and not out.is_dir():
