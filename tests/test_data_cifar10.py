@@ -3,11 +3,14 @@
 import gzip
 import hashlib
 import io
+import shutil
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from pipeline import paths
 from pipeline.data import sources
@@ -309,6 +312,66 @@ def test_an_archive_writes_nothing_wherever_its_members_say_they_belong(
     before = sorted(workplace.parent.rglob("*"))
     assert_made_up(sources.load(CIFAR10))
     assert sorted(workplace.parent.rglob("*")) == before
+
+
+@pytest.fixture
+def copy(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with CIFAR-10's classes, and as many images of each as are published where these are 3 and 2."""
+    monkeypatch.setattr(cifar10, "TRAIN_OF_CLASS", 3)
+    monkeypatch.setattr(cifar10, "TEST_OF_CLASS", 2)
+    for split, count in {"train": 3, "test": 2}.items():
+        for label, name in enumerate(CLASSES):
+            (workplace / "copy" / split / name).mkdir(parents=True)
+            for number in range(count):
+                Image.new("RGB", (32, 32), (20 * label, number, 0)).save(
+                    workplace / f"copy/{split}/{name}/{number}.png"
+                )
+    return workplace / "copy"
+
+
+def in_folder(folder: Path, **changes: str) -> Data:
+    return CIFAR10.model_copy(update={"folder": str(folder), **changes})
+
+
+def test_the_published_numbers_of_images_are_those_of_the_datas_page() -> None:
+    assert (10 * cifar10.TRAIN_OF_CLASS, 10 * cifar10.TEST_OF_CLASS) == (50_000, 10_000)
+
+
+def test_a_whole_copy_in_class_folders_is_cifar10_with_the_archives_labels(copy: Path) -> None:
+    raw = sources.load(in_folder(copy))
+    assert raw.classes == CLASSES
+    assert [raw.train.name(row) for row in np.flatnonzero(raw.train.labels == 3)] == [
+        f"train/cat/{number}.png" for number in range(3)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "found"),
+    [
+        (lambda copy: (copy / "train/cat/1.png").unlink(), r"cat has 2 and 2"),
+        (lambda copy: (copy / "test/dog/1.png").rename(copy / "test/cat/x.png"), r"cat has 3 and 3, dog has 3 and 1"),
+        (lambda copy: (copy / "train/cat/1.png").rename(copy / "train/dog/x.png"), r"cat has 2 and 2, dog has 4 and 2"),
+        (lambda copy: shutil.rmtree(copy / "test/bird"), r"bird has 3 and 0"),
+        (lambda copy: [(copy / split / "cat").rename(copy / split / "cats") for split in ("train", "test")], "cats"),
+        (lambda copy: [shutil.rmtree(copy / split / "truck") for split in ("train", "test")], "ship"),
+    ],
+)
+def test_a_folder_with_other_images_is_not_cifar10(copy: Path, spoil: Callable[[Path], object], found: str) -> None:
+    spoil(copy)
+    with pytest.raises(
+        UserError, match=rf"data\.folder: {copy} is not CIFAR-10 \(.*{found}.*\); accepted with"
+    ) as caught:
+        sources.load(in_folder(copy))
+    assert "set data.dataset to a name of your own" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert sources.load(in_folder(copy, dataset="animals")).channels == 3
+
+
+def test_images_of_ones_own_are_not_called_fashion_mnist(copy: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"data\.folder = .*: accepted is null, as Fashion-MNIST's images are fetched; for"
+    ):
+        sources.load(in_folder(copy, dataset="fashion_mnist"))
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from PIL import Image
 
 from pipeline.data import sources
 from pipeline.data.array_file import ArrayFile
-from pipeline.data.prepare import prepare, split_rows
+from pipeline.data.prepare import prepare
 from pipeline.data.sources import Arrays, RawImages
 from pipeline.data.statistics import PixelStatistics, Sums
 from pipeline.data.store import Store
@@ -55,11 +55,6 @@ def grey(monkeypatch: pytest.MonkeyPatch) -> RawImages:
     return images
 
 
-def labels_like(*counts: int) -> np.ndarray:
-    labels = np.repeat(np.arange(len(counts)), counts)
-    return np.random.default_rng(1).permutation(labels)
-
-
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
@@ -70,47 +65,6 @@ def test_splits_hold_the_same_number_of_each_class(raw: RawImages, tmp_path: Pat
     assert store.meta.counts == {"train": 100, "val": 40, "test": 50}
     for split, each in {"train": 10, "val": 4, "test": 5}.items():
         assert np.bincount(store.split(split).labels).tolist() == [each] * 10  # type: ignore[arg-type]
-
-
-def test_train_and_validation_rows_are_disjoint() -> None:
-    labels = labels_like(*[40] * 10)
-    rows = split_rows(settings(train_images=None), labels, labels)
-    assert sorted([*rows["train"], *rows["val"]]) == list(range(400))
-
-
-def test_the_number_of_training_images_changes_neither_validation_nor_which_images_come_first() -> None:
-    labels = labels_like(*[40] * 10)
-    few, more = (split_rows(settings(train_images=count), labels, labels) for count in (100, 200))
-    assert few["val"].tolist() == more["val"].tolist()
-    assert set(few["train"]) < set(more["train"])
-
-
-def test_the_split_depends_on_its_seed_alone() -> None:
-    labels = labels_like(*[40] * 10)
-    first, again, other = (split_rows(settings(split_seed=seed), labels, labels) for seed in (3, 3, 2**70))
-    assert first["val"].tolist() == again["val"].tolist()
-    assert first["train"].tolist() == again["train"].tolist()
-    assert first["val"].tolist() != other["val"].tolist()
-
-
-def test_the_split_is_the_same_on_every_machine() -> None:
-    rows = split_rows(settings(validation_images=10), np.arange(400) % 10, np.arange(400) % 10)
-    assert rows["val"].tolist() == [42, 59, 116, 133, 200, 208, 215, 274, 277, 341]
-
-
-def test_remainders_go_to_the_first_classes() -> None:
-    labels = labels_like(*[40] * 10)
-    rows = split_rows(settings(train_images=None, validation_images=43, test_images=21), labels, labels)
-    assert np.bincount(labels[rows["val"]]).tolist() == [5] * 3 + [4] * 7
-    assert np.bincount(labels[rows["test"]]).tolist() == [3] + [2] * 9
-    assert len(rows["train"]) == 357
-
-
-def test_a_class_with_too_few_images_gives_all_and_the_others_fill_up() -> None:
-    labels = labels_like(5, 100, 100)
-    rows = split_rows(settings(train_images=60, validation_images=9), labels, labels)
-    assert np.bincount(labels[rows["val"]]).tolist() == [3, 3, 3]
-    assert np.bincount(labels[rows["train"]]).tolist() == [2, 29, 29]
 
 
 def test_test_images_are_the_first_of_each_class(raw: RawImages, tmp_path: Path) -> None:
@@ -130,11 +84,15 @@ def test_null_takes_all_images(grey: RawImages, tmp_path: Path) -> None:
             {"train_images": 700},
             "data.train_images = 700: accepted is at most 360, what data.validation_images = 40 leaves of 400",
         ),
-        ({"validation_images": 400}, "data.validation_images = 400: accepted is at most 399"),
+        (
+            {"validation_images": 391},
+            "data.validation_images = 391: accepted is at most 390, which leaves one image of each",
+        ),
+        ({"train_images": 9}, "data.train_images = 9: accepted is at least 10, one image of each class"),
         ({"test_images": 201}, "data.test_images = 201: accepted is at most 200"),
     ],
 )
-def test_more_images_than_there_are_names_the_key(
+def test_a_number_of_images_that_cannot_be_had_names_the_key(
     grey: RawImages, tmp_path: Path, changes: dict[str, int], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
@@ -193,11 +151,9 @@ def test_prepared_twice_is_byte_identical(raw: RawImages, tmp_path: Path) -> Non
 
 def test_an_earlier_store_is_replaced_and_nothing_else_is_left(grey: RawImages, tmp_path: Path) -> None:
     prepare(settings(), tmp_path / "out")
-    (tmp_path / "out/stray.txt").touch()
     (tmp_path / ".out.partial/new").mkdir(parents=True)  # as a killed run leaves it
     prepare(settings(train_images=50), tmp_path / "out")
     assert Store.open(tmp_path / "out").meta.counts["train"] == 50
-    assert not (tmp_path / "out/stray.txt").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 

@@ -20,7 +20,7 @@ from pipeline.data import prepare as module
 from pipeline.data import sources, store
 from pipeline.data.array_file import ArrayFile
 from pipeline.data.prepare import prepare
-from pipeline.data.sources import Arrays, Loaded, RawImages
+from pipeline.data.sources import MOST_BYTES, Arrays, Loaded, RawImages
 from pipeline.params import Data
 from tests.test_data_folder import settings, write_folder
 
@@ -39,7 +39,7 @@ class Logged(Arrays):
     log: Path
     pause_seconds: float
 
-    def load(self, row: int, canvas_px: int) -> Loaded:
+    def load(self, row: int, canvas_px: int, most_bytes: int = MOST_BYTES) -> Loaded:
         with self.log.open("a") as file:
             file.write(f"{row}\n")
         time.sleep(self.pause_seconds)
@@ -208,8 +208,8 @@ def test_where_it_cannot_be_renamed_a_copy_takes_its_place(
     state = other / f"alexnet-{os.getpid()}"
     monkeypatch.setenv("ALEXNET_STATE", str(state))
     try:
-        (tmp_path / "out").mkdir()
-        (tmp_path / "out/earlier").touch()
+        (tmp_path / "out/train").mkdir(parents=True)
+        (tmp_path / "out/train/labels.npy").touch()
         prepare_logged(tmp_path / "out", tmp_path / "log")
         assert contents(tmp_path / "out") == undisturbed
         assert [path.suffix for path in state.glob("prepare/*")] == [".lock"]

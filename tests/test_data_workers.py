@@ -20,7 +20,7 @@ import pytest
 from pipeline import paths
 from pipeline.data import sources
 from pipeline.data.prepare import prepare
-from pipeline.data.sources import Arrays, Loaded, RawImages
+from pipeline.data.sources import MOST_BYTES, Arrays, Loaded, RawImages
 from pipeline.errors import UserError
 from pipeline.params import Data
 from tests.victims import heeding_ctrl_c
@@ -33,14 +33,14 @@ IN_SMALL_FILE_SYSTEM = 'mount -t tmpfs -o size=1m none "$1" && shift && exec "$@
 
 @dataclass(frozen=True)
 class Slow(Arrays):
-    def load(self, row: int, canvas_px: int) -> Loaded:
+    def load(self, row: int, canvas_px: int, most_bytes: int = MOST_BYTES) -> Loaded:
         time.sleep(0.05)
         return super().load(row, canvas_px)
 
 
 @dataclass(frozen=True)
 class Deadly(Arrays):
-    def load(self, row: int, canvas_px: int) -> Loaded:
+    def load(self, row: int, canvas_px: int, most_bytes: int = MOST_BYTES) -> Loaded:
         os.kill(os.getpid(), signal.SIGKILL)
         raise AssertionError
 

@@ -61,6 +61,7 @@ class Job:
     files: dict[SplitName, ArrayFile]
     canvas_px: int
     channels: int
+    most_bytes: int  # of one decoded image
 
     def chunks(self, rows: dict[SplitName, NDArray[np.intp]]) -> list[Chunk]:
         """The same whatever the number of workers."""
@@ -94,7 +95,7 @@ class Job:
         problems: dict[int, str] = {}
         sha256 = []
         for place, row in enumerate(chunk.rows.tolist()):
-            loaded = self.images[chunk.split].load(row, self.canvas_px)
+            loaded = self.images[chunk.split].load(row, self.canvas_px, self.most_bytes)
             sha256.append(loaded.sha256)
             if loaded.pixels is None:
                 problems[place] = loaded.problem

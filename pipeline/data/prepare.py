@@ -18,8 +18,10 @@ from pipeline import files, paths
 from pipeline.data import sources
 from pipeline.data.array_file import ArrayFile
 from pipeline.data.chunks import Chunk, Each, Job, cores, working
-from pipeline.data.progress import Progress, Rows, files_sha256, key
+from pipeline.data.previous import is_current, key, remember, require_replaceable
+from pipeline.data.progress import Progress, Rows, files_sha256
 from pipeline.data.sources import Images, RawImages
+from pipeline.data.sources.listing import few
 from pipeline.data.space import ROOM, Space
 from pipeline.data.store import ARRAYS, PART_BYTES, Meta, Skipped, SplitName, checksum, store_bytes
 from pipeline.errors import UserError
@@ -35,24 +37,36 @@ STORE = "store"  # in the resume folder: the out as it grows
 def prepare(data: Data, out: Path, workers: int | None = None) -> None:
     """Write the image store of data.dataset to `out`, whole or not at all; the same with any number of workers.
 
-    It grows in the resume folder. Killed and called again, it goes on where it was: the bytes are the same.
+    It grows in the resume folder. Killed and called again, it goes on where it was: the bytes are the same. Where `out`
+    holds that store already, its checksums are verified and nothing is written. Raises UserError where `out` holds
+    files that are none of a store's.
     """
+    with _refusals(out):
+        require_replaceable(out, data)
+        wanted = key(data)
+        if is_current(out, wanted):
+            print(
+                f"prepare: {out} holds these images already; its checksums are verified, nothing is written", flush=True
+            )
+            return
     raw = sources.load(data)
     rows = split_rows(data, raw.train.labels, raw.test.labels)
-    folder = paths.state() / "prepare" / key(data, raw)
+    _name_unrepresented(raw, rows)
+    folder = paths.state() / "prepare" / wanted
     needed_bytes = store_bytes(sum(map(len, rows.values())), data.canvas_px, raw.channels)
     with _refusals(out, needed_bytes), locked(folder.with_suffix(".lock"), f"prepare {data.dataset}"):
         space = Space.of(folder, out, needed_bytes)
         space.check()
         if not (folder / STORE / "meta.json").exists():
             _grow(folder, data, raw, rows, workers or cores(), space)
-        files.place_folder(folder / STORE, out)
+        files.place_folder(folder / STORE, out.resolve())
+        remember(out, wanted)
         shutil.rmtree(folder)
 
 
 def _grow(folder: Path, data: Data, raw: RawImages, rows: Rows, workers: int, space: Space) -> None:
     store = folder / STORE
-    job = _job(store, raw, rows, data.canvas_px)
+    job = _job(store, raw, rows, data.canvas_px, sources.most_bytes(workers))
     progress, sha256 = _write_images(job, rows, folder / "progress.npz", workers, space)
     counts = _write_labels(job, rows, progress.gaps)
     np.save(store / "mean_image.npy", progress.statistics.mean_image(), allow_pickle=False)
@@ -73,21 +87,33 @@ def _grow(folder: Path, data: Data, raw: RawImages, rows: Rows, workers: int, sp
 
 
 def split_rows(data: Data, train_labels: NDArray[np.int64], test_labels: NDArray[np.int64]) -> Rows:
-    """The source rows of each split, ascending; the same number of each class as far as the classes allow."""
-    train, validation, test = _image_counts(data, len(train_labels), len(test_labels))
-    by_class = [np.flatnonzero(train_labels == label) for label in range(train_labels.max() + 1)]
-    shuffled = [_shuffled(rows, data.split_seed, label) for label, rows in enumerate(by_class)]
-    val_shares = _equal_shares(validation, [len(rows) for rows in shuffled])
-    rest = [rows[share:] for rows, share in zip(shuffled, val_shares, strict=True)]
-    test_by_class = [np.flatnonzero(test_labels == label) for label in range(test_labels.max() + 1)]
-    return {"train": _first(rest, train), "val": _first(shuffled, validation), "test": _first(test_by_class, test)}
+    """Return the source rows of each split, ascending. Each class gives a share that is in proportion to its size.
+
+    Validation leaves at least one image of each class to train on, and a training subset has at least one of each.
+    Raises UserError, naming the key and what is accepted, where a split cannot have as many images as asked for.
+    """
+    sizes, test_sizes = np.bincount(train_labels), np.bincount(test_labels)
+    train, validation, test = _image_counts(data, sizes, test_sizes)
+    shuffled = [_shuffled(np.flatnonzero(train_labels == label), data.split_seed, label) for label in range(len(sizes))]
+    val_shares = _proportional_shares(validation, sizes, np.maximum(sizes - 1, 0))
+    left = [rows[share:] for rows, share in zip(shuffled, val_shares, strict=True)]
+    train_shares = _one_at_least(_proportional_shares(train, sizes, sizes - val_shares), sizes > 0)
+    test_by_class = [np.flatnonzero(test_labels == label) for label in range(len(test_sizes))]
+    test_shares = _proportional_shares(test, test_sizes, test_sizes)
+    return {
+        "train": _first(left, train_shares),
+        "val": _first(shuffled, val_shares),
+        "test": _first(test_by_class, test_shares),
+    }
 
 
-def _image_counts(data: Data, available: int, available_test: int) -> tuple[int, int, int]:
-    if data.validation_images >= available:
+def _image_counts(data: Data, sizes: NDArray[np.intp], test_sizes: NDArray[np.intp]) -> tuple[int, int, int]:
+    """Return how many images train, validation and test get, where each class has so many to give."""
+    available, available_test, classes = int(sizes.sum()), int(test_sizes.sum()), np.count_nonzero(sizes)
+    if data.validation_images > available - classes:
         raise UserError(
-            f"data.validation_images = {data.validation_images}: accepted is at most {available - 1}, "
-            f"which leaves 1 of {available} to train on"
+            f"data.validation_images = {data.validation_images}: accepted is at most {available - classes}, "
+            f"which leaves one image of each of the {classes} classes to train on"
         )
     left = available - data.validation_images
     train = left if data.train_images is None else data.train_images
@@ -96,6 +122,8 @@ def _image_counts(data: Data, available: int, available_test: int) -> tuple[int,
             f"data.train_images = {train}: accepted is at most {left}, "
             f"what data.validation_images = {data.validation_images} leaves of {available}"
         )
+    if train < classes:
+        raise UserError(f"data.train_images = {train}: accepted is at least {classes}, one image of each class")
     test = available_test if data.test_images is None else data.test_images
     if test > available_test:
         raise UserError(f"data.test_images = {test}: accepted is at most {available_test}, all that {data.dataset} has")
@@ -107,28 +135,54 @@ def _shuffled(rows: NDArray[np.intp], split_seed: int, label: int) -> NDArray[np
     return rows[np.argsort(np.random.PCG64([split_seed, label]).random_raw(len(rows)), kind="stable")]
 
 
-def _first(by_class: list[NDArray[np.intp]], total: int) -> NDArray[np.intp]:
-    shares = _equal_shares(total, [len(rows) for rows in by_class])
+def _first(by_class: list[NDArray[np.intp]], shares: NDArray[np.intp]) -> NDArray[np.intp]:
     return np.sort(np.concatenate([rows[:share] for rows, share in zip(by_class, shares, strict=True)]))
 
 
-def _equal_shares(total: int, available: list[int]) -> list[int]:
-    """`total` spread equally over the classes; one that has too few gives all, a remainder goes to the first ones."""
-    shares = [0] * len(available)
-    while left := total - sum(shares):
-        unfilled = [label for label, share in enumerate(shares) if share < available[label]]
-        for label in unfilled[:left]:
-            shares[label] = min(shares[label] + max(left // len(unfilled), 1), available[label])
+def _proportional_shares(total: int, sizes: NDArray[np.intp], available: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return how many of `total` images each class gives: by its size, with the largest remainders rounded up.
+
+    Equal remainders are rounded up in the first classes. Where a class has too few available, it gives them all, and
+    the others make up for it by the same rule.
+    """
+    shares = np.zeros_like(sizes)
+    while left := total - shares.sum():
+        weights = np.where(shares < available, sizes, 0)
+        more, remainders = np.divmod(left * weights, weights.sum())
+        more[np.argsort(-remainders, kind="stable")[: left - more.sum()]] += 1
+        shares = np.minimum(shares + more, available)
     return shares
 
 
-def _job(store: Path, raw: RawImages, rows: Rows, canvas_px: int) -> Job:
+def _one_at_least(shares: NDArray[np.intp], present: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Return the shares after every class that is present but got none has taken one image from the largest share."""
+    shares = shares.copy()
+    for label in np.flatnonzero(present & (shares == 0)):
+        shares[shares.argmax()] -= 1
+        shares[label] = 1
+    return shares
+
+
+def _name_unrepresented(raw: RawImages, rows: Rows) -> None:
+    """Print the classes without a validation image, and those without a test image, with their sizes: a line each."""
+    for title, images, taken in (("validation", raw.train, rows["val"]), ("test", raw.test, rows["test"])):
+        sizes, shares = (
+            np.bincount(labels, minlength=len(raw.classes)) for labels in (images.labels, images.labels[taken])
+        )
+        if names := [f"{raw.classes[label]} ({sizes[label]})" for label in np.flatnonzero(shares == 0)]:
+            print(
+                f"prepare: {len(names)} of {len(raw.classes)} classes get no {title} image, as they have too few "
+                f"(in parentheses): {few(names)}"
+            )
+
+
+def _job(store: Path, raw: RawImages, rows: Rows, canvas_px: int, most_bytes: int) -> Job:
     shape = (canvas_px, canvas_px, raw.channels)
     images: dict[SplitName, Images] = {"train": raw.train, "val": raw.train, "test": raw.test}
     places = {name: ArrayFile(store / name / "images.npy", (len(picked), *shape)) for name, picked in rows.items()}
     for place in places.values():
         place.create()
-    return Job(images, places, canvas_px, raw.channels)
+    return Job(images, places, canvas_px, raw.channels, most_bytes)
 
 
 def _write_images(job: Job, rows: Rows, path: Path, workers: int, space: Space) -> tuple[Progress, dict[str, str]]:
@@ -215,7 +269,7 @@ def _write_labels(job: Job, rows: Rows, gaps: dict[SplitName, list[int]]) -> dic
 
 
 @contextmanager
-def _refusals(out: Path, needed_bytes: int) -> Iterator[None]:
+def _refusals(out: Path, needed_bytes: int = 0) -> Iterator[None]:
     """Raises UserError, naming the bytes, where the store cannot be written."""
     try:
         if out.exists() and not out.is_dir():

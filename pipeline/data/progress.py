@@ -3,66 +3,23 @@
 import hashlib
 import io
 import json
-import os
 from collections import defaultdict
-from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import paths
 from pipeline.data.chunks import Outcome
-from pipeline.data.sources import Images, RawImages
+from pipeline.data.sources import Images
 from pipeline.data.statistics import PixelStatistics
 from pipeline.data.store import Skipped, SplitName
-from pipeline.files import sha256, write_bytes
-from pipeline.params import Data
+from pipeline.files import write_bytes
 
-PACKAGE = Path(__file__).parent
-DECODERS = ("numpy", "pillow", "simplejpeg", "torch")
 SPLITS_OF: dict[str, tuple[SplitName, ...]] = {"train": ("train", "val"), "test": ("test",)}  # of the source's splits
 
 Rows = dict[SplitName, NDArray[np.intp]]  # of the source, for each split
-
-
-def key(data: Data, raw: RawImages) -> str:
-    """16 hexadecimal digits: equal where the store will be, byte for byte. Files count by name, size and time."""
-    identity = {
-        "data": data.model_dump(),
-        "channels": raw.channels,
-        "classes": raw.classes,
-        "files": raw.sources or (data.folder and _listing(paths.root() / Path(data.folder).expanduser())),
-        "images": [_order(images) for images in (raw.train, raw.test)],
-        "code": {str(path.relative_to(PACKAGE)): sha256(path) for path in sorted(PACKAGE.rglob("*.py"))},
-        "versions": {name: version(name) for name in DECODERS},
-    }
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _order(images: Images) -> str:
-    digest = hashlib.sha256(images.labels.tobytes())
-    for row in range(len(images.labels)):
-        digest.update(images.name(row).encode() + b"\0")
-    return digest.hexdigest()
-
-
-def _listing(folder: Path) -> str:
-    digest, seen = hashlib.sha256(), set()
-    for place, folders, names in os.walk(folder, followlinks=True):
-        folders.sort()
-        inode = Path(place).stat()
-        if (inode.st_dev, inode.st_ino) in seen:  # a link that leads back
-            folders.clear()
-        seen.add((inode.st_dev, inode.st_ino))
-        for path in (Path(place, name) for name in sorted(names)):
-            with suppress(OSError):  # a link that leads nowhere
-                found = path.stat()
-                digest.update(os.fsencode(path) + f"\0{found.st_size} {found.st_mtime_ns}\n".encode())
-    return digest.hexdigest()
 
 
 @dataclass

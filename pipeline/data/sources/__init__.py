@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -14,6 +15,7 @@ from pipeline.errors import UserError
 from pipeline.params import Data
 
 AVAILABLE = ("fashion_mnist", "cifar10")
+MOST_BYTES = 1 << 30  # of one decoded image, as 8-bit RGB: 358 megapixels
 
 
 class Loaded(NamedTuple):
@@ -32,7 +34,9 @@ class Images(Protocol):
 
     def name(self, row: int) -> str: ...
 
-    def load(self, row: int, canvas_px: int) -> Loaded: ...
+    def load(self, row: int, canvas_px: int, most_bytes: int = MOST_BYTES) -> Loaded:
+        """Return the image on the canvas, or why there is none: for one, it would take more than `most_bytes`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class Arrays:
     def name(self, row: int) -> str:
         return str(row)
 
-    def load(self, row: int, canvas_px: int) -> Loaded:
+    def load(self, row: int, canvas_px: int, most_bytes: int = MOST_BYTES) -> Loaded:
         image = self.pixels[row]
         channels = image.shape[-1]
         picture = Image.fromarray(image[..., 0] if channels == 1 else image)
@@ -62,12 +66,36 @@ class RawImages:
     sources: dict[str, str]  # SHA-256 of each source file, where they are known before the images are read
 
 
+def most_bytes(workers: int) -> int:
+    """Return what one decoded image may take where so many processes decode: a quarter of a process's share of memory.
+
+    It is 1 GiB at most. With its own buffers and copies, a decoder takes about twice that, WebP's five times.
+    """
+    return min(MOST_BYTES, psutil.virtual_memory().total // (4 * workers))
+
+
 def load(data: Data) -> RawImages:
+    """Return the images of data.dataset, from data.folder or from where they are published.
+
+    Raises UserError where they are not there, or are not what the data set's name promises.
+    """
     if data.folder is not None:
-        from pipeline.data.sources import contests, folder, imagenet
+        from pipeline.data.sources import cifar10, contests, folder, imagenet
 
         place = paths.root() / Path(data.folder).expanduser()
-        return imagenet.load(data.dataset, place) if data.dataset in contests.CONTESTS else folder.load(place)
+        if data.dataset in contests.CONTESTS:
+            return imagenet.load(data.dataset, place)
+        if data.dataset == "fashion_mnist":
+            raise UserError(
+                f"data.folder = {data.folder!r}: accepted is null, as Fashion-MNIST's images are fetched; for images "
+                "of your own, set data.dataset to a name of your own"
+            )
+        own = folder.load(place)
+        if data.dataset == "cifar10":
+            cifar10.require_copy(own, place)
+        if len(own.classes) == 1:
+            raise UserError(f"{place / 'train'}: holds one class, {own.classes[0]}; accepted are at least two")
+        return own
     if data.dataset not in AVAILABLE:
         raise UserError(
             f"data.dataset = {data.dataset!r}: cannot be fetched; accepted is {', '.join(AVAILABLE)}, or data.folder, "

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 
 from pipeline import paths
 from pipeline.data.sources import Arrays, RawImages
+from pipeline.data.sources.listing import few
 from pipeline.data.sources.places import Refused, Unavailable, fetched, from_first, from_web
+from pipeline.errors import UserError
 
 URL = "https://www.cs.toronto.edu/~kriz/"
 ARCHIVE = "cifar-10-binary.tar.gz"
@@ -23,6 +25,8 @@ TRAIN = [f"cifar-10-batches-bin/data_batch_{number}.bin" for number in range(1, 
 TEST = "cifar-10-batches-bin/test_batch.bin"
 NAMES = "cifar-10-batches-bin/batches.meta.txt"
 CLASSES = 10
+CLASS_NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+TRAIN_OF_CLASS, TEST_OF_CLASS = 5_000, 1_000
 IMAGES = 10_000  # in each file
 RECORD_BYTES = 1 + 3 * 32 * 32  # a label, then red, green and blue, each row by row
 MOST_BYTES, MOST_MEMBERS, MOST_NAME_BYTES = 200_000_000, 100, 1_000  # an archive may unpack to anything
@@ -40,6 +44,23 @@ def load() -> RawImages:
         f"Connect to the network and run again, or put {ARCHIVE} (MD5 {MD5}) into {kept}, or name as data.folder a "
         "folder that holds its images as train/<class>/<image> and test/<class>/<image>",
     )
+
+
+def require_copy(raw: RawImages, folder: Path) -> None:
+    """Raise UserError unless a folder's images are as many of each of CIFAR-10's classes as were published."""
+    train, test = (np.bincount(images.labels, minlength=len(raw.classes)) for images in (raw.train, raw.test))
+    off = [
+        f"{name} has {found_train} and {found_test}"
+        for name, found_train, found_test in zip(raw.classes, train, test, strict=True)
+        if (found_train, found_test) != (TRAIN_OF_CLASS, TEST_OF_CLASS)
+    ]
+    if raw.classes != CLASS_NAMES or off:
+        found = few(off) if raw.classes == CLASS_NAMES else f"its classes are {few(raw.classes)}"
+        raise UserError(
+            f"data.folder: {folder} is not CIFAR-10 ({found}); accepted with data.dataset = 'cifar10' are "
+            f"{TRAIN_OF_CLASS} training and {TEST_OF_CLASS} test images of each of {', '.join(CLASS_NAMES)}; for other "
+            "images, set data.dataset to a name of your own"
+        )
 
 
 def _read_kept(kept: Path) -> RawImages:

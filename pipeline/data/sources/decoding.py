@@ -2,9 +2,10 @@
 
 import hashlib
 import io
+import re
 import warnings
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any
 
@@ -13,55 +14,87 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from pipeline.data.sources import Loaded
+from pipeline.data.sources import MOST_BYTES, Loaded
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # known by their first bytes, whatever the file's name
+BAND_ROWS = 256
 
 
-def load(read: Callable[[], bytes], canvas_px: int) -> Loaded:
-    """The image whose file `read` returns, on the canvas."""
+def load(read: Callable[[], bytes], canvas_px: int, most_bytes: int = MOST_BYTES) -> Loaded:
+    """Return the image whose file `read` returns, on the canvas, or why there is none."""
     try:
         content = read()
     except OSError as error:
         return Loaded(None, f"cannot be read ({error.strerror})")
     sha256 = hashlib.sha256(content).hexdigest()
     try:
-        return Loaded(on_canvas(decode(content), canvas_px), sha256=sha256)
+        return Loaded(on_canvas(central_square(content, most_bytes), canvas_px), sha256=sha256)
     except UnidentifiedImageError:
         return Loaded(None, f"is none of {', '.join(FORMATS)}", sha256)
     except Exception as error:  # whatever a decoder raises on hostile bytes
         return Loaded(None, f"cannot be decoded ({error or type(error).__name__})", sha256)
 
 
-def decode(content: bytes) -> NDArray[np.uint8]:
-    """The pixels, H x W x 3, as they are stored: not rotated by EXIF. Raises whatever a decoder raises."""
+def central_square(content: bytes, most_bytes: int = MOST_BYTES) -> NDArray[np.uint8]:
+    """Return the central square of an image file, S x S x 3, as it is stored: not rotated by EXIF.
+
+    Raises ValueError, before it decodes anything, where the image would take more than `most_bytes` as 8-bit RGB; else
+    whatever a decoder raises.
+    """
     with suppress(ValueError):  # Pillow decides about files that are not quite right
-        return _jpeg(content)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        return _jpeg_square(content, most_bytes)
+    with _at_most(most_bytes):
         image = Image.open(io.BytesIO(content), formats=FORMATS)
         if image.mode.startswith(("I", "F")):
             raise ValueError(f"it has Pillow's mode {image.mode}; accepted are 8 bits for each channel")
-        return np.asarray(image.convert("RGB"))
+        image.load()
+        left, top, side = _central(image.width, image.height)
+        square = np.empty((side, side, 3), np.uint8)
+        for first in range(0, side, BAND_ROWS):  # a conversion of the whole would take its memory several times
+            end = min(first + BAND_ROWS, side)
+            band = image.crop((left, top + first, left + side, top + end))
+            square[first:end] = np.asarray(band.convert("RGB"))
+        return square
 
 
-def _jpeg(content: bytes) -> NDArray[np.uint8]:
-    """The same pixels as Pillow's, sooner. Raises ValueError where the file is not as usual."""
-    height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
-    if colours not in ("YCbCr", "Gray") or height * width > (Image.MAX_IMAGE_PIXELS or 0):
+def _jpeg_square(content: bytes, most_bytes: int) -> NDArray[np.uint8]:
+    """Return the same pixels as Pillow, sooner. Raises ValueError where the file is not as usual, or too large."""
+    height, width, colors, _ = simplejpeg.decode_jpeg_header(content)
+    if colors not in ("YCbCr", "Gray") or 3 * height * width > most_bytes:
         raise ValueError
-    return np.asarray(simplejpeg.decode_jpeg(content))
+    left, top, side = _central(width, height)
+    return np.ascontiguousarray(simplejpeg.decode_jpeg(content)[top : top + side, left : left + side])
 
 
-def on_canvas(image: NDArray[np.uint8], canvas_px: int) -> NDArray[np.uint8]:
-    """Section 2: the central square of H x W x 3, resized bilinearly, with antialiasing where it shrinks."""
-    height, width = image.shape[:2]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    square = np.array(image[top : top + side, left : left + side])
+def _central(width: int, height: int) -> tuple[int, int, int]:
+    """Return the central square's left and upper edge, and its side."""
+    side = min(width, height)
+    return (width - side) // 2, (height - side) // 2, side
+
+
+@contextmanager
+def _at_most(most_bytes: int) -> Iterator[None]:
+    """In this block Pillow opens no image that takes more as 8-bit RGB: it raises ValueError, where it would warn."""
+    default, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, most_bytes // 3
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            yield
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        pixels = int(re.findall(r"\d+", str(error))[0])  # "Image size (3600000000 pixels) exceeds limit ..."
+        raise ValueError(
+            f"it has {pixels / 1e6:.0f} megapixels, {3 * pixels} bytes as 8-bit RGB; accepted are at most "
+            f"{most_bytes / 3e6:.0f} megapixels, {most_bytes} bytes"
+        ) from error
+    finally:
+        Image.MAX_IMAGE_PIXELS = default
+
+
+def on_canvas(square: NDArray[np.uint8], canvas_px: int) -> NDArray[np.uint8]:
+    """Section 2: resize S x S x 3 bilinearly, with antialiasing where it shrinks."""
     torch = _torch()
-    batch = torch.from_numpy(square)[None].permute(0, 3, 1, 2)  # 1 x 3 x H x W in the memory order N H W C
+    batch = torch.from_numpy(square)[None].permute(0, 3, 1, 2)  # 1 x 3 x S x S in the memory order N S S C
     resized = torch.nn.functional.interpolate(batch, size=(canvas_px, canvas_px), mode="bilinear", antialias=True)
     pixels: NDArray[np.uint8] = resized[0].permute(1, 2, 0).numpy()
     return pixels

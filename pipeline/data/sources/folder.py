@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.sources import Loaded, RawImages, decoding
+from pipeline.data.sources import MOST_BYTES, Loaded, RawImages, decoding
 from pipeline.data.sources.listing import entries, few, printable
 from pipeline.errors import UserError
 
@@ -22,8 +22,8 @@ class Files:
     def name(self, row: int) -> str:
         return printable(self.names[row])
 
-    def load(self, row: int, canvas_px: int) -> Loaded:
-        return decoding.load((self.folder / self.names[row]).read_bytes, canvas_px)
+    def load(self, row: int, canvas_px: int, most_bytes: int = MOST_BYTES) -> Loaded:
+        return decoding.load((self.folder / self.names[row]).read_bytes, canvas_px, most_bytes)
 
 
 def load(folder: Path) -> RawImages:

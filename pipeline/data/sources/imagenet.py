@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from pipeline.data.sources import Loaded, RawImages, decoding, devkit, tar_index
+from pipeline.data.sources import MOST_BYTES, Loaded, RawImages, decoding, devkit, tar_index
 from pipeline.data.sources.contests import CONTESTS, KAGGLE, KAGGLE_TRUTH, Contest
 from pipeline.data.sources.devkit import Classes
 from pipeline.data.sources.listing import entries, few
@@ -49,8 +49,8 @@ class Files:
         file = bytes(self.names[row]).decode(errors="backslashreplace")
         return f"{self.split}/{self.wnids[self.labels[row]]}/{file}"
 
-    def load(self, row: int, canvas_px: int) -> Loaded:
-        return decoding.load(lambda: self.content(row), canvas_px)
+    def load(self, row: int, canvas_px: int, most_bytes: int = MOST_BYTES) -> Loaded:
+        return decoding.load(lambda: self.content(row), canvas_px, most_bytes)
 
     def content(self, row: int) -> bytes:
         raise NotImplementedError

@@ -28,4 +28,5 @@ def printable(name: str) -> str:
 
 
 def few(names: Sequence[str]) -> str:
-    return ", ".join(names[:FEW]) + (", …" if len(names) > FEW else "")
+    """Return the first ten names, and how many more there are."""
+    return ", ".join(names[:FEW]) + (f" and {len(names) - FEW} more" if len(names) > FEW else "")

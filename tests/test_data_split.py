@@ -1,0 +1,188 @@
+"""Each split takes of each class a share that is in proportion to its size; each class keeps an image to train on."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipeline.data.prepare import prepare, split_rows
+from pipeline.data.store import SPLITS, Store
+from pipeline.errors import UserError
+from pipeline.params import Data
+
+
+def settings(**changes: Any) -> Data:
+    values = {"folder": None, "dataset": "fashion_mnist", "canvas_px": 12, "split_seed": 3}
+    return Data(**{**values, "train_images": 100, "validation_images": 40, "test_images": None, **changes})
+
+
+def labels_like(*sizes: int) -> NDArray[np.int64]:
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    return np.random.default_rng(1).permutation(labels)
+
+
+def shares(*sizes: int, **changes: Any) -> dict[str, list[int]]:
+    """How many images of each class every split takes, where train and test have so many of each."""
+    labels = labels_like(*sizes)
+    rows = split_rows(settings(**{"train_images": None, **changes}), labels, labels)
+    return {split: np.bincount(labels[taken], minlength=len(sizes)).tolist() for split, taken in rows.items()}
+
+
+def dealt(total: int, available: list[int]) -> list[int]:
+    """`total` images dealt in turn, one to each class that has one left."""
+    given = [0] * len(available)
+    while sum(given) < total:
+        for label, most in enumerate(available):
+            if given[label] < most and sum(given) < total:
+                given[label] += 1
+    return given
+
+
+def test_train_and_validation_rows_are_disjoint() -> None:
+    labels = labels_like(*[40] * 10)
+    rows = split_rows(settings(train_images=None), labels, labels)
+    assert sorted([*rows["train"], *rows["val"]]) == list(range(400))
+
+
+def test_the_number_of_training_images_changes_neither_validation_nor_which_images_come_first() -> None:
+    labels = labels_like(*[40] * 10)
+    few, more = (split_rows(settings(train_images=count), labels, labels) for count in (100, 200))
+    assert few["val"].tolist() == more["val"].tolist()
+    assert set(few["train"]) < set(more["train"])
+
+
+def test_the_split_depends_on_its_seed_alone() -> None:
+    labels = labels_like(*[40] * 10)
+    first, again, other = (split_rows(settings(split_seed=seed), labels, labels) for seed in (3, 3, 2**70))
+    assert first["val"].tolist() == again["val"].tolist()
+    assert first["train"].tolist() == again["train"].tolist()
+    assert first["val"].tolist() != other["val"].tolist()
+
+
+def test_the_split_is_the_same_on_every_machine() -> None:
+    rows = split_rows(settings(validation_images=10), np.arange(400) % 10, np.arange(400) % 10)
+    assert rows["val"].tolist() == [42, 59, 116, 133, 200, 208, 215, 274, 277, 341]
+
+
+def test_remainders_go_to_the_first_classes() -> None:
+    found = shares(*[40] * 10, validation_images=43, test_images=21)
+    assert found["val"] == [5] * 3 + [4] * 7
+    assert found["test"] == [3] + [2] * 9
+    assert sum(found["train"]) == 357
+
+
+@pytest.mark.parametrize(("classes", "size"), [(10, 40), (7, 11), (3, 2), (2, 25)])
+def test_classes_of_equal_size_share_every_total_as_if_it_were_dealt_in_turn(classes: int, size: int) -> None:
+    for validation in range(1, classes * (size - 1) + 1):
+        val = dealt(validation, [size - 1] * classes)
+        left = [size - share for share in val]
+        for train in {classes, classes + 1, (classes + sum(left)) // 2, sum(left) - 1, sum(left)}:
+            if classes <= train <= sum(left):
+                found = shares(*[size] * classes, validation_images=validation, train_images=train, test_images=train)
+                assert found == {"train": dealt(train, left), "val": val, "test": dealt(train, [size] * classes)}
+
+
+@pytest.mark.parametrize(
+    ("sizes", "validation", "expected"),
+    [
+        ((200, 10), 20, [19, 1]),  # 19.05 and 0.95
+        ((5, 100, 100), 9, [0, 5, 4]),  # 0.22, 4.39 and 4.39
+        ((70, 20, 10), 10, [7, 2, 1]),
+        ((1, 1, 98), 50, [0, 0, 50]),  # half an image each, which would be the only one
+        ((2, 3, 95), 97, [1, 2, 94]),  # all that leaves one of each
+        ((60,), 7, [7]),
+        ((0, 30, 30), 3, [0, 2, 1]),  # a class without an image
+    ],
+)
+def test_validation_takes_shares_by_class_size_with_the_largest_remainders_rounded_up(
+    sizes: tuple[int, ...], validation: int, expected: list[int]
+) -> None:
+    found = shares(*sizes, validation_images=validation)
+    assert found["val"] == expected
+    assert found["train"] == [size - share for size, share in zip(sizes, expected, strict=True)]
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_no_share_is_an_image_or_more_away_from_the_classs_own(split: str) -> None:
+    random = np.random.default_rng(0)
+    for _ in range(50):
+        sizes = random.integers(30, 300, random.integers(2, 30))
+        asked = {"train_images": int(sizes.sum() // 2), "validation_images": int(sizes.sum() // 5), "test_images": 99}
+        found = np.array(shares(*sizes, **asked)[split])
+        quotas = sizes * (found.sum() / sizes.sum())
+        assert (np.abs(found - quotas) < 1).all()
+
+
+def test_of_a_subset_every_class_gets_a_training_image_and_the_largest_gives_way() -> None:
+    found = shares(1000, 4, 300, 1, 2, validation_images=10, train_images=20, test_images=20)
+    assert found["train"] == [12, 1, 5, 1, 1]  # 15.3, 0.06, 4.6, 0.02 and 0.03
+    assert found["test"] == [15, 0, 5, 0, 0]  # test images are a fair sample
+
+
+def test_300_classes_of_two_images_keep_one_of_each_to_train_on() -> None:
+    found = shares(*[2] * 300, validation_images=300)
+    assert found["train"] == found["val"] == [1] * 300
+    fewer = shares(*[2] * 300, validation_images=100)
+    assert fewer["val"] == [1] * 100 + [0] * 200
+
+
+@pytest.mark.parametrize(
+    ("sizes", "changes", "message"),
+    [
+        ((200, 10, 1), {"validation_images": 209}, "at most 208, which leaves one image of each of the 3 classes"),
+        ((1, 1, 1), {"validation_images": 1}, "data.validation_images = 1: accepted is at most 0"),
+        ((50, 10, 1), {"train_images": 2}, "data.train_images = 2: accepted is at least 3, one image of each class"),
+        ((50, 10, 1), {"train_images": 22}, "accepted is at most 21, what data.validation_images = 40 leaves of 61"),
+    ],
+)
+def test_what_would_cost_a_class_its_last_training_image_is_refused(
+    sizes: tuple[int, ...], changes: dict[str, int], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        shares(*sizes, **changes)
+
+
+def write_images(folder: Path, train: dict[str, int], test: dict[str, int]) -> Path:
+    for split, sizes in (("train", train), ("test", test)):
+        for name, count in sizes.items():
+            (folder / split / name).mkdir(parents=True)
+            for number in range(count):
+                Image.new("RGB", (12, 12), (number, 90, 200)).save(folder / split / name / f"{number}.png")
+    return folder
+
+
+def prepared(folder: Path, **changes: Any) -> Store:
+    prepare(settings(folder=str(folder), dataset="trees", train_images=None, **changes), folder.parent / "out", 1)
+    return Store.open(folder.parent / "out")
+
+
+def test_a_rare_class_keeps_most_of_its_images_to_train_on(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "images", {"common": 200, "rare": 10}, {"common": 20, "rare": 5})
+    store = prepared(folder, validation_images=20)
+    found = {split: np.bincount(store.split(split).labels).tolist() for split in SPLITS}
+    assert found == {"train": [181, 9], "val": [19, 1], "test": [20, 5]}
+
+
+def test_classes_that_validation_or_test_do_not_show_are_named_with_their_sizes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rare = {f"rare{number:02d}": 1 + number % 2 for number in range(12)}
+    folder = write_images(tmp_path / "images", {"common": 100, **rare}, {"common": 5, "rare03": 1})
+    prepared(folder, validation_images=5)
+    validation, test, _ = capsys.readouterr().out.splitlines()
+    assert validation == (
+        "prepare: 12 of 13 classes get no validation image, as they have too few (in parentheses): rare00 (1), "
+        "rare01 (2), rare02 (1), rare03 (2), rare04 (1), rare05 (2), rare06 (1), rare07 (2), rare08 (1), rare09 (2) "
+        "and 2 more"
+    )
+    assert test.startswith("prepare: 11 of 13 classes get no test image, as they have too few")
+    assert "rare00 (0), rare01 (0), rare02 (0), rare04 (0)" in test
+
+
+def test_one_class_alone_is_refused_by_name(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "images", {"ash": 5}, {"ash": 5})
+    with pytest.raises(UserError, match="images/train: holds one class, ash; accepted are at least two"):
+        prepared(folder, validation_images=1)
