@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from pipeline import paths
-from pipeline.__main__ import composed
+from pipeline.compose import composed
 from pipeline.data.prepare import prepare
 from pipeline.data.store import ARRAYS, Meta, Store
 from pipeline.files import sha256, write_json

@@ -6,17 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import accelerator, params, paths, repository, sync
+from pipeline.compose import composed
 from pipeline.errors import UserError, exit_status
 from pipeline.mending import mend
-
-
-def composed(conf: Path, *overrides: str) -> dict[str, Any]:
-    """What conf/ composes params.yaml to, for the default scale or with overrides such as `scale=smoke`."""
-    from hydra import compose, initialize_config_dir
-    from omegaconf import OmegaConf
-
-    with initialize_config_dir(str(conf.resolve()), version_base=None):
-        return dict(OmegaConf.to_container(compose("config", list(overrides)), resolve=True))  # type: ignore[arg-type]
 
 
 def differences(actual: Any, expected: Any, key: str = "") -> list[str]:

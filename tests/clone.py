@@ -11,7 +11,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from pipeline.__main__ import composed
+from pipeline.compose import composed
 from pipeline.data.sources import fashion_mnist
 
 ROOT = Path(__file__).parents[1]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.__main__ import composed
+from pipeline.compose import composed
 from pipeline.input.batches import Finish, train_loader
 from pipeline.models.build import build
 from pipeline.paper.net import PRINTED, full_size, paper_shapes, shapes

@@ -7,8 +7,9 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from pipeline import paths
-from pipeline.__main__ import composed, differences
+from pipeline.__main__ import differences
 from pipeline.checksums import SUMS, damage, write_sums
+from pipeline.compose import composed
 from pipeline.data.store import Store
 from pipeline.errors import UserError
 from pipeline.evaluation.evaluate import evaluate_variant

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline.__main__ import composed
+from pipeline.compose import composed
 from pipeline.errors import UserError
 from pipeline.params import Params, read_yaml, validate
 from tests.tiny import make_store

@@ -1,6 +1,7 @@
 """`dvc repro` as a user has it: a fresh clone, real Fashion-MNIST images, the smoke scale."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,11 @@ from typing import Any
 import mlflow
 import pandas as pd
 import pytest
+from PIL import Image
 
 from pipeline.params import read_yaml
 from pipeline.training.run import HISTORY
-from tests.clone import VARIANTS, digests, run, stages_run, write_params
+from tests.clone import VARIANTS, digests, environment, make_clone, run, stages_run, write_params
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -118,3 +120,62 @@ def test_what_was_damaged_between_two_repros_is_restored_without_training(clone:
         path.write_bytes(content)
     assert stages_run(run(clone, "dvc", "repro")) == []
     assert digests(clone) == before
+
+
+OWN = ("-S", "scale=smoke", "-S", "data.dataset=trees", "-S", "data.train_images=null", "-S", "data.test_images=null")
+
+
+def write_images(folder: Path) -> None:
+    for split, count in (("train", 6), ("test", 2)):
+        for name in ("ash", "birch"):
+            (folder / split / name).mkdir(parents=True)
+            for number in range(count):
+                Image.new("RGB", (80, 80), (number, 9, 200)).save(folder / split / name / f"{number}.png")
+
+
+@pytest.mark.parametrize(
+    ("command", "place", "named"),
+    [
+        ("exp run", "prepared/trees", True),
+        ("exp run", "a link", True),
+        ("exp run", "a link", False),
+        ("repro", "prepared/trees", False),
+        ("stage", "a link", False),
+    ],
+)
+def test_images_where_the_store_would_be_are_kept_and_told_of(
+    tmp_path_factory: pytest.TempPathFactory, command: str, place: str, named: bool
+) -> None:
+    clone = tmp_path_factory.mktemp("clone")
+    make_clone(clone)
+    images = tmp_path_factory.mktemp("originals") if place == "a link" else clone / place
+    write_images(images)
+    if place == "a link":
+        (clone / "prepared").mkdir()
+        (clone / "prepared/trees").symlink_to(images)
+    folder = images if named else tmp_path_factory.mktemp("others")
+    if not named:
+        write_images(folder)
+    before, params = sorted(images.rglob("*")), (clone / "params.yaml").read_text()
+    if command == "exp run":
+        line = ["dvc", "exp", "run", *OWN, "-S", f"data.folder={folder}", "-S", "data.validation_images=2", "prepare"]
+    else:  # as somebody edits the file by hand
+        values = read_yaml(clone / "params.yaml")
+        values["data"] |= {"folder": str(folder), "dataset": "trees", "validation_images": 2}
+        values["data"] |= {"train_images": None, "test_images": None}
+        write_params(clone, values | {"report": "smoke_trees"})
+        line = ["dvc", "repro", "prepare"] if command == "repro" else [sys.executable, "-m", "stages.prepare"]
+    done = subprocess.run(line, cwd=clone, env=environment(), capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "error: " in done.stderr
+    assert str(images if named else "prepared/trees") in done.stderr
+    assert sorted(images.rglob("*")) == before
+    assert command != "exp run" or (clone / "params.yaml").read_text() == params
+
+
+def test_a_value_that_is_refused_leaves_params_yaml_as_it_was(clone: Path) -> None:
+    before = (clone / "params.yaml").read_bytes()
+    command = ["dvc", "exp", "run", "-S", "scale=smoke", "-S", "train.lr=-1"]
+    done = subprocess.run(command, cwd=clone, env=environment(), capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (2, "error: conf: train.lr = -1: input should be greater than 0\n")
+    assert (clone / "params.yaml").read_bytes() == before

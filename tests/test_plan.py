@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 
-from pipeline.__main__ import composed
+from pipeline.compose import composed
 from pipeline.data.sources import fashion_mnist
 from pipeline.params import Params, validate
 from pipeline.plan import measure, needs, sizes, table

@@ -3,7 +3,6 @@
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 import time
 import zlib
@@ -18,7 +17,6 @@ from itertools import islice
 from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
 from pipeline.data.array_file import ArrayFile
@@ -149,12 +147,6 @@ def _signals_waiting() -> Iterator[None]:
             signal.signal(number, handler)
         for came in received[:1]:
             signal.raise_signal(came)
-
-
-def cores() -> int:
-    """Physical cores that this process may use."""
-    usable = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    return min(psutil.cpu_count(logical=False) or 1, usable)
 
 
 def _start(job: Job) -> None:

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from pipeline import files, paths
+from pipeline.cores import usable_cores
 from pipeline.data import sources
 from pipeline.data.array_file import ArrayFile
-from pipeline.data.chunks import Chunk, Each, Job, cores, working
+from pipeline.data.chunks import Chunk, Each, Job, working
 from pipeline.data.previous import is_current, key, remember, require_replaceable
 from pipeline.data.progress import Progress, Rows, files_sha256
 from pipeline.data.sources import Images, RawImages
@@ -58,7 +59,7 @@ def prepare(data: Data, out: Path, workers: int | None = None) -> None:
         space = Space.of(folder, out, needed_bytes)
         space.check()
         if not (folder / STORE / "meta.json").exists():
-            _grow(folder, data, raw, rows, workers or cores(), space)
+            _grow(folder, data, raw, rows, workers or usable_cores(), space)
         files.place_folder(folder / STORE, out.resolve())
         remember(out, wanted)
         shutil.rmtree(folder)

@@ -17,7 +17,7 @@ from torch import nn
 from tqdm import tqdm
 
 from pipeline import hardware
-from pipeline.data.chunks import cores
+from pipeline.cores import usable_cores
 from pipeline.data.statistics import Sums
 from pipeline.data.store import Store
 from pipeline.evaluation import neighbours, thinned
@@ -86,7 +86,7 @@ def _machine(work: Work, source: Source, start_s: dict[str, float]) -> Machine:
             Sums.of(pixels[np.newaxis])
 
         return Machine(
-            workers=work.params.hardware.threads or cores(),
+            workers=work.params.hardware.threads or usable_cores(),
             start_s=start_s,
             source_image_s=_seconds(one_image),
             hash_byte_s=_seconds(lambda: hashlib.sha256(content).digest()) / HASHED_BYTES,
