@@ -2,6 +2,7 @@
 # Each target sets up what it needs; nothing is done twice.
 SHELL := /bin/bash
 PYTHON ?= python3
+PORT ?= 5000
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
@@ -14,7 +15,7 @@ repro: repository $(VENV)/.installed
 	dvc repro
 	python -m pipeline sync || true # what could not be sent is sent another time
 	python -m pipeline compare
-	@echo "The report: $$(python -c 'from pipeline import params, paths; print(paths.report(params.load().scale))')/report.md"
+	@echo "The report: $$(python -c 'from pipeline import params, paths; print(paths.report(params.load().report))')/report.md"
 
 test: $(VENV)/.installed-dev
 	pytest
@@ -36,15 +37,13 @@ format: $(VENV)/.installed-dev
 	ruff format .
 
 ui: $(VENV)/.installed
-	python -m pipeline sync || true
-	@echo "The runs: http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning&compareRunsMode=CHART"
-	mlflow ui --host 127.0.0.1 --workers 1 --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}
+	python -m pipeline ui --port $(PORT)
 
 clean: # asks first; downloads and the environment stay
-	@$(PYTHON) -m pipeline.clean
+	@$(PYTHON) -m pipeline.tools.clean $(YES)
 
 repository: # before anything is installed
-	@$(PYTHON) -m pipeline.repository
+	@$(PYTHON) -m pipeline.runtime.git
 
 # A virtual environment that works is kept. One that is half made, or of an older Python, is made anew.
 ifneq ($(shell $(VENV)/bin/python -m pip --version >/dev/null 2>&1 && \

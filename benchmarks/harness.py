@@ -10,7 +10,7 @@ from time import perf_counter
 from types import TracebackType
 from typing import Literal, Self
 
-from benchmarks.setups import device_name, synchronise
+from benchmarks.setups import device_name, synchronize
 
 Kind = Literal["speedup", "overhead", "share"]  # peer's time / ours; ours / peer's (>= 1); a part of our time
 
@@ -67,7 +67,7 @@ def seconds_of(work: Callable[[], float | None]) -> float:
     """That it takes, or that it says."""
     started = perf_counter()
     own = work()
-    synchronise()
+    synchronize()
     return perf_counter() - started if own is None else own
 
 

@@ -38,7 +38,7 @@ def rows() -> list[Row]:
         pairs = [(pair.seconds(), pair.seconds()) for _ in range(PAIRS)]
     return [
         ratio("loop_embedded", "speedup", "plain PyTorch", [plain / loop for plain, loop, *_ in times]),
-        ratio("loop_bound", "share", "no normalisation, one batch repeated", [t[2] / t[1] for t in times]),
+        ratio("loop_bound", "share", "no normalization, one batch repeated", [t[2] / t[1] for t in times]),
         ratio("input_share", "share", "the loop", [t[3] / t[1] for t in times]),
         ratio(
             "lightning_overhead",

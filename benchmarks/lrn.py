@@ -1,4 +1,4 @@
-"""Response normalisation, forward and backward, at both layers that have it, beside torch's own in either layout."""
+"""Response normalization, forward and backward, at both layers that have it, beside torch's own in either layout."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -9,9 +9,9 @@ from torch import nn
 
 from benchmarks.harness import Contender, Row, ratio, rounds_of
 from benchmarks.setups import DEVICE, HARDWARE, params
-from pipeline.hardware import set_threads
-from pipeline.models.normalisation import ResponseNorm
+from pipeline.models.response_norm import ResponseNorm
 from pipeline.paper.net import shapes
+from pipeline.runtime.hardware import set_threads
 
 ROUNDS = 5
 REPETITIONS = {"full": 2, "embedded": 40}
@@ -25,7 +25,7 @@ def contender(size: str, layer: str, kind: str) -> Callable[[], None]:
     x = torch.randn(images, table[layer].maps, table[layer].side, table[layer].side, device=DEVICE)
     norm: nn.Module = nn.LocalResponseNorm(5, 5e-4, 0.75, 2.0)  # torch divides alpha by n
     if kind == "ours":
-        set_threads(HARDWARE)
+        set_threads(HARDWARE.thread_count)
         norm = ResponseNorm(5, 2.0, 1e-4)
     if kind != "torch_contiguous":
         x = x.contiguous(memory_format=torch.channels_last)

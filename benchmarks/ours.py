@@ -1,5 +1,6 @@
 """The project's own training, taken apart: the whole loop, its steps without Lightning, its input, its arithmetic."""
 
+import json
 import shutil
 from collections.abc import Callable, Iterable
 from itertools import chain, islice
@@ -10,14 +11,14 @@ from torch import Tensor, nn
 from torch.profiler import record_function
 
 from benchmarks.setups import DEVICE, HARDWARE
+from pipeline.data.loader import Batch, RawBatch
 from pipeline.data.store import Store
-from pipeline.hardware import set_threads
-from pipeline.input.batches import Batch, Cut
 from pipeline.models.alexnet import FirstConv
 from pipeline.params import Settings
-from pipeline.stage_times import worked_s
-from pipeline.training.module import Classifier, Images, Tally, derived_seed, seed_dropout
-from pipeline.training.run import Run, train
+from pipeline.runtime.hardware import set_threads
+from pipeline.runtime.random_streams import seed_of
+from pipeline.training.module import Classifier, Images, RunningMetrics, seed_dropout
+from pipeline.training.run import RUN, Run, train
 
 FINISHING = "finishing a batch"  # by this name the profile knows it
 
@@ -28,37 +29,35 @@ def lightning_loop(store: Store, settings: Settings) -> Callable[[], float]:
 
     def work() -> float:
         shutil.rmtree(run.folder, ignore_errors=True)
-        before = worked_s()
-        train(run)
-        return worked_s() - before
+        return float(json.loads((train(run) / RUN).read_text())["seconds"])
 
     return work
 
 
 def bare_loop(store: Store, settings: Settings, steps: int | None = None) -> Callable[[], None]:
     """The same steps in a bare loop; or the first `steps` of one epoch, without validation."""
-    set_threads(HARDWARE)
+    set_threads(HARDWARE.thread_count)
     torch.use_deterministic_algorithms(True, warn_only=True)  # as a run does
     module = Classifier(settings, len(store.meta.classes), seed=0).to(DEVICE)
-    optimiser = module.configure_optimizers()
+    optimizer = module.configure_optimizers()
     images = Images(store, settings, 0, DEVICE)
     batches, validation = images.train_dataloader(), images.val_dataloader()
 
     def work() -> None:
         for epoch in range(settings.train.epochs):
             batches.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
-            tally = Tally()
+            tally = RunningMetrics()
             module.train()
             for index, cut in enumerate(islice(batches, steps)):
-                seed_dropout(DEVICE, derived_seed(0, epoch, index))
+                seed_dropout(DEVICE, seed_of("dropout", 0, epoch, index))
                 with record_function(FINISHING):
                     x, labels = _finished(images, cut)
                 logits = module.net(x)
                 loss = F.cross_entropy(logits, labels)
                 tally.add(loss, logits, labels)
-                optimiser.zero_grad()
+                optimizer.zero_grad()
                 loss.backward()
-                optimiser.step()
+                optimizer.step()
             tally.means()
             if steps is None:
                 _validate(module, (_finished(images, cut) for cut in validation))
@@ -66,14 +65,14 @@ def bare_loop(store: Store, settings: Settings, steps: int | None = None) -> Cal
     return work
 
 
-def _finished(images: Images, cut: Cut) -> Batch:
+def _finished(images: Images, cut: RawBatch) -> Batch:
     """As Lightning has it made, on the device."""
     return images.on_after_batch_transfer(cut.to(DEVICE), 0)
 
 
 @torch.inference_mode()
 def _validate(module: nn.Module, batches: Iterable[Batch]) -> None:
-    tally = Tally()
+    tally = RunningMetrics()
     module.eval()
     for x, labels in batches:
         logits = module.net(x)
@@ -82,11 +81,11 @@ def _validate(module: nn.Module, batches: Iterable[Batch]) -> None:
 
 
 def repeated_batch(store: Store, settings: Settings) -> Callable[[], None]:
-    """As many steps and validation batches, of a net without normalisation, on one batch that is always the same."""
-    set_threads(HARDWARE)
+    """As many steps and validation batches, of a net without normalization, on one batch that is always the same."""
+    set_threads(HARDWARE.thread_count)
     settings = settings.model_copy(update={"net": settings.net.model_copy(update={"norm_layers": []})})
     module = Classifier(settings, len(store.meta.classes), seed=0).to(DEVICE)
-    optimiser = module.configure_optimizers()
+    optimizer = module.configure_optimizers()
     images = Images(store, settings, 0, DEVICE)
     batch, validation = next(iter(images.train_dataloader())), next(iter(images.val_dataloader()))
     x, labels = _finished(images, batch)
@@ -96,9 +95,9 @@ def repeated_batch(store: Store, settings: Settings) -> Callable[[], None]:
         for _ in range(settings.train.epochs):
             module.train()
             for _ in range(len(images.train_dataloader())):
-                optimiser.zero_grad()
+                optimizer.zero_grad()
                 F.cross_entropy(module.net(x), labels).backward()
-                optimiser.step()
+                optimizer.step()
             module.eval()
             with torch.inference_mode():
                 for _ in range(len(images.val_dataloader())):
@@ -108,7 +107,7 @@ def repeated_batch(store: Store, settings: Settings) -> Callable[[], None]:
 
 
 def input_alone(store: Store, settings: Settings) -> Callable[[], None]:
-    set_threads(HARDWARE)
+    set_threads(HARDWARE.thread_count)
     images = Images(store, settings, 0, DEVICE)
     batches, validation = images.train_dataloader(), images.val_dataloader()
 
@@ -123,7 +122,7 @@ def input_alone(store: Store, settings: Settings) -> Callable[[], None]:
 
 def arithmetic(store: Store, settings: Settings) -> Callable[[], None]:
     """The bare convolutions and matrix products of one step, forward and backward, each on inputs that lie ready."""
-    set_threads(HARDWARE)
+    set_threads(HARDWARE.thread_count)
     module = Classifier(settings, len(store.meta.classes), seed=0).to(DEVICE)
     images = Images(store, settings, 0, DEVICE)
     x, _ = _finished(images, next(iter(images.train_dataloader())))

@@ -59,7 +59,7 @@ def plain_loop(store: Store, settings: Settings, epochs: int, max_steps: int | N
     """The work: `epochs` of training, each followed by validation; or `max_steps` steps and no validation."""
     net = plain_net(settings, len(store.meta.classes)).to(DEVICE)
     train = settings.train
-    optimiser = torch.optim.SGD(net.parameters(), train.lr, train.momentum, weight_decay=train.weight_decay)
+    optimizer = torch.optim.SGD(net.parameters(), train.lr, train.momentum, weight_decay=train.weight_decay)
     crop_px = settings.net.crop_px
     batches = DataLoader(PlainImages(store, "train", crop_px, True), train.batch_images, shuffle=True)
     validation = DataLoader(PlainImages(store, "val", crop_px, False), 500)
@@ -70,9 +70,9 @@ def plain_loop(store: Store, settings: Settings, epochs: int, max_steps: int | N
             for step, (x, labels) in enumerate(batches):
                 if step == max_steps:
                     return
-                optimiser.zero_grad()
+                optimizer.zero_grad()
                 F.cross_entropy(net(x.to(DEVICE)), labels.to(DEVICE)).backward()
-                optimiser.step()
+                optimizer.step()
             net.eval()
             with torch.no_grad():
                 for x, labels in validation:

@@ -21,7 +21,7 @@ from pipeline.data.prepare import prepare
 from pipeline.params import Data
 
 REAL = Path(__file__).parents[1].parent / "shared/data/imagenet-sample-200.tar"
-IMAGES, CANVAS_PX, ROUNDS = 1200, 256, 5
+IMAGES, IMAGE_SIZE, ROUNDS = 1200, 256, 5
 
 
 def samples(folder: Path) -> list[Path]:
@@ -50,19 +50,20 @@ def fill(folder: Path) -> None:
 
 def with_pillow(folder: Path, out: Path) -> None:
     files = sorted(folder.rglob("*.jpg"))
-    shape = (len(files), CANVAS_PX, CANVAS_PX, 3)
+    shape = (len(files), IMAGE_SIZE, IMAGE_SIZE, 3)
     images = np.lib.format.open_memmap(out, mode="w+", dtype=np.uint8, shape=shape)
     for row, file in enumerate(files):
         image = Image.open(file).convert("RGB")
-        scale = CANVAS_PX / min(image.size)
+        scale = IMAGE_SIZE / min(image.size)
         image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BILINEAR)
-        left, top = (image.width - CANVAS_PX) // 2, (image.height - CANVAS_PX) // 2
-        images[row] = np.asarray(image.crop((left, top, left + CANVAS_PX, top + CANVAS_PX)))
+        left, top = (image.width - IMAGE_SIZE) // 2, (image.height - IMAGE_SIZE) // 2
+        images[row] = np.asarray(image.crop((left, top, left + IMAGE_SIZE, top + IMAGE_SIZE)))
 
 
 def with_workers(folder: Path, out: Path, workers: int) -> None:
-    values = {"folder": str(folder), "dataset": "sample", "canvas_px": CANVAS_PX, "split_seed": 0}
+    values = {"folder": str(folder), "dataset": "sample", "image_size": IMAGE_SIZE, "split_seed": 0}
     data = Data.model_validate({**values, "train_images": None, "validation_images": 40, "test_images": None})
+    shutil.rmtree(out, ignore_errors=True)  # else the store of the round before would only be verified
     prepare(data, out, workers)
 
 

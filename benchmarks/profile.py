@@ -9,7 +9,7 @@ from benchmarks.setups import params, store
 PARTS = {  # each name of torch's profiler stands for all that it calls
     "convolutions": ("aten::convolution", "ConvolutionBackward0"),
     "fully connected layers": ("aten::linear", "AddmmBackward0"),
-    "normalisation": ("_Normalise", "_NormaliseBackward"),
+    "normalization": ("_Normalize", "_NormalizeBackward"),
     "pooling": ("aten::max_pool2d", "MaxPool2DWithIndicesBackward0"),
     "ReLU": ("aten::relu_", "ReluBackward0"),
     "dropout": ("aten::rand_like", "MulBackward0"),

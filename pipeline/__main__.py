@@ -1,14 +1,19 @@
-"""Small commands beside DVC: `python -m pipeline check | sync | compare | plan | submit`."""
+"""Small commands beside DVC: `python -m pipeline check | sync | ui | compare | recompute | plan | submit`."""
 
 import argparse
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pipeline import accelerator, params, paths, repository, sync
-from pipeline.compose import composed
-from pipeline.errors import UserError, exit_status
-from pipeline.mending import mend
+from pipeline import params, paths
+from pipeline.errors import UserError
+from pipeline.runtime import accelerator, git
+from pipeline.runtime.exit_status import exit_status
+from pipeline.tools.compose import composed
+from pipeline.tracking import sync
+
+OVERRIDES = "as `dvc exp run -S` takes them; values need no quotes within the shell's"
 
 
 def differences(actual: Any, expected: Any, key: str = "") -> list[str]:
@@ -21,13 +26,12 @@ def differences(actual: Any, expected: Any, key: str = "") -> list[str]:
 
 
 def check() -> None:
-    """Check params.yaml, Git and the accelerator, say where params.yaml departs from conf/, mend what a kill left."""
+    """Check params.yaml, Git and the accelerator, say where params.yaml departs from conf/."""
     configuration = params.load()
-    if problems := repository.problems():
+    if problems := git.problems():
         raise UserError("\n".join(problems))
-    mend()
-    accelerator.require(configuration.hardware)
-    for line in repository.advice():
+    accelerator.require(configuration.hardware.accelerator, configuration.hardware.devices)
+    for line in git.advice():
         print(f"note: {line}")
     for line in differences(params.read_yaml(paths.PARAMS), composed(Path("conf"))):
         print(f"params.yaml: {line}")
@@ -35,15 +39,32 @@ def check() -> None:
 
 def compare() -> None:
     """Write reports/README.md: what each scale that has a report says of each claim."""
-    from pipeline.report import scales
+    from pipeline.tools import compare as scales
 
     scales.write(paths.REPORTS)
+
+
+def recompute(scale: str | None) -> None:
+    """Compute a committed report's claims.csv and questions.csv again, from its predictions.parquet alone."""
+    from pipeline.tools.recompute import recompute
+
+    same, line = recompute(paths.report(scale or params.load().report))
+    print(line)
+    if not same:
+        sys.exit(1)
+
+
+def ui(port: int) -> None:
+    """Show the runs in MLflow's pages, on this machine alone, until Ctrl-C."""
+    from pipeline.tools import ui
+
+    ui.serve(port)
 
 
 def plan(overrides: list[str], price: float | None) -> None:
     """Measure for a minute, and say how long a configuration takes on this machine, and what it needs."""
     configuration = _overridden(Path("conf"), overrides) if overrides else params.load()
-    from pipeline.plan.command import plan
+    from pipeline.tools.plan import plan
 
     print(plan(configuration, price))
 
@@ -52,7 +73,7 @@ def submit(overrides: list[str], slurm: list[str]) -> None:
     """Have a Slurm cluster train every run that is not finished: params.yaml's, or those of `scale=...` from conf/."""
     configuration = _overridden(Path("conf"), overrides) if overrides else params.load()
     try:
-        from pipeline import cluster
+        from pipeline.tools import submit as cluster
     except ModuleNotFoundError as error:
         raise UserError(
             f"{error.name} is not installed, which submits jobs; run `pip install -e '.[cluster]'`"
@@ -63,11 +84,12 @@ def submit(overrides: list[str], slurm: list[str]) -> None:
 def _overridden(conf: Path, overrides: list[str]) -> params.Params:
     """conf/ with Hydra's overrides, validated. Raises UserError where they do not fit it."""
     from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
 
     given = " ".join(overrides)
     try:
-        values = composed(conf, *overrides)
-    except HydraException as error:
+        values = composed(conf, *map(_quoted, overrides))
+    except (HydraException, OmegaConfBaseException) as error:
         scales = ", ".join(sorted(path.stem for path in (conf / "scale").glob("*.yaml")))
         reason = str(error).split("\n", 1)[0]
         raise UserError(
@@ -77,6 +99,22 @@ def _overridden(conf: Path, overrides: list[str]) -> params.Params:
     return params.validate(values, given)
 
 
+def _quoted(override: str) -> str:
+    """The override with its value in quotes, if Hydra's grammar refuses it without or reads a list of choices in it.
+
+    It knows no `~`, `=`, brackets or letters beyond ASCII, of which people make paths.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import Quote, QuotedString
+    from hydra.errors import HydraException
+
+    key, equals, value = override.partition("=")
+    with suppress(HydraException):
+        if not OverridesParser.create().parse_override(override).is_sweep_override():
+            return override
+    return f"{key}={QuotedString(value, Quote.single).with_quotes()}" if equals else override
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m pipeline", description=__doc__)
     commands = parser.add_subparsers(required=True)
@@ -84,13 +122,21 @@ def main() -> None:
     sync_command = commands.add_parser("sync", help="Fill the MLflow store from the run files.")
     sync_command.add_argument("--background", action="store_true", help="as stages do: what fails is only a warning")
     sync_command.set_defaults(command=sync.run)
+    ui_command = commands.add_parser("ui", help=ui.__doc__)
+    ui_command.add_argument("--port", type=int, default=5000, help="of 127.0.0.1 (default: 5000)")
+    ui_command.set_defaults(command=ui)
     commands.add_parser("compare", help=compare.__doc__).set_defaults(command=compare)
+    recompute_command = commands.add_parser("recompute", help=recompute.__doc__)
+    recompute_command.add_argument(
+        "scale", nargs="?", metavar="SCALE", help="a folder of reports/ (default: the report of params.yaml)"
+    )
+    recompute_command.set_defaults(command=recompute)
     plan_command = commands.add_parser("plan", help=plan.__doc__)
-    plan_command.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as `dvc exp run -S` takes them")
+    plan_command.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=OVERRIDES)
     plan_command.add_argument("--price", type=float, help="of an hour on this machine, in any currency")
     plan_command.set_defaults(command=plan)
     submit_command = commands.add_parser("submit", help=submit.__doc__)
-    submit_command.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as `dvc exp run -S` takes them")
+    submit_command.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=OVERRIDES)
     submit_command.add_argument(
         "--slurm",
         nargs="+",

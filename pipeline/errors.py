@@ -1,53 +1,5 @@
-"""Mistakes a user can mend, and wishes to stop, end as one message and an exit status, never as a traceback."""
-
-import errno
-import sys
-from collections.abc import Callable
-
-from pipeline import stage_times
-from pipeline.interruption import Stopped, listening
-
-# What the file system refuses, as opposed to what the code got wrong.
-REFUSALS = {
-    errno.EACCES: "give this user the right to write there",
-    errno.EPERM: "give this user the right to write there",
-    errno.EROFS: "use a file system that can be written",
-    errno.ENOSPC: "make room on that file system",
-    errno.EDQUOT: "make room on that file system",
-    errno.ENOTDIR: "move the file that stands where a folder has to be",
-    errno.EEXIST: "move the file that stands where a folder has to be",
-}
+"""The one exception for what a user can mend."""
 
 
 class UserError(Exception):
     """Names the file or key, what was found, what is accepted and what to do."""
-
-
-def exit_status(main: Callable[[], None]) -> int:
-    """Run `main`; 0 if it returned, 2 (and the message on standard error) if the user has something to mend.
-
-    A stage that SIGINT or SIGTERM ends has the shell's status for that: 130 or 143. Stages import what is heavy in
-    their `main`, so that signals are heard from the start.
-    """
-    try:
-        with listening():
-            main()
-            stage_times.record()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        if error.errno not in REFUSALS:
-            raise
-        message = "; ".join([f"{error.filename}: {error.strerror}", *notes(error), REFUSALS[error.errno]])
-        print(f"error: {message}", file=sys.stderr)
-        return 2
-    except Stopped as stop:
-        message = "; ".join([f"stopped by {stop.signal.name}", *notes(stop)])
-        print(f"{message}; `dvc repro` goes on from what is there", file=sys.stderr)
-        return 128 + stop.signal
-    return 0
-
-
-def notes(error: BaseException) -> list[str]:
-    return getattr(error, "__notes__", [])

@@ -11,8 +11,9 @@ from ruamel.yaml.error import YAMLError
 
 from pipeline import paths
 from pipeline.errors import UserError
+from pipeline.runtime.cores import usable_cores
 
-Precision = Literal["32-true", "tf32", "bf16-mixed", "16-mixed"]  # Lightning's names; tf32: on a GPU, of fp32 products
+Precision = Literal["32-true", "tf32", "bf16-mixed"]  # Lightning's names; tf32: on a GPU, of fp32 products
 Reading = Literal["printed", "coded"]  # what the paper prints, or what its authors' source does
 ConvLayer = Literal["conv1", "conv2", "conv3", "conv4", "conv5"]
 Architecture = Literal["alexnet", "four_layer", "conv_local_13", "conv_local_11"]
@@ -39,11 +40,11 @@ class Strict(BaseModel):
 
 
 class Data(Strict):
-    folder: str | None = Field(min_length=1)  # of images, as README.md says; null: they are fetched
+    folder: str | None = Field(min_length=1)  # of images, as README.md and docs/imagenet.md say; null: fetched
     dataset: Name
-    canvas_px: int = Field(ge=1)  # side of the stored square; crops are cut from it
+    image_size: int = Field(ge=1)  # side of the stored square; crops are cut from it
     train_images: int | None = Field(ge=1)  # null: all that validation leaves
-    validation_images: int = Field(ge=1)  # taken from the training split, the same number of each class
+    validation_images: int = Field(ge=1)  # in proportion to the classes' sizes; one of each stays to train on
     test_images: int | None = Field(ge=1)  # null: all
     split_seed: int = Field(ge=0)
 
@@ -78,15 +79,15 @@ class Net(Strict):
     width: Annotated[float, Field(gt=0, le=1), AfterValidator(_keeps_kernels_whole)] = 1.0
     # section 3.2. two: conv2, conv4, conv5 see their own column. joined: every layer sees all. separate: two columns
     # that meet in fc8 alone. half: one column, with half the kernels in conv1-conv4
-    columns: Literal["two", "joined", "separate", "half"] = "two"
+    towers: Literal["two", "joined", "separate", "half"] = "two"
     removed_layer: Literal["conv2", "conv3", "conv4", "conv5"] | None = None  # sections 1 and 7; its pooling stays
-    hold_parameters: bool = False  # kernels that a removed layer leaves over go to the other layers from conv2 to conv5
+    match_params: bool = False  # kernels that a removed layer leaves over go to the other layers from conv2 to conv5
     activation: Literal["relu", "tanh", "sigmoid"] = "relu"  # section 3.1
-    norm_layers: list[ConvLayer] = ["conv1", "conv2"]  # section 3.3: layers followed by response normalisation
+    norm_layers: list[ConvLayer] = ["conv1", "conv2"]  # section 3.3: layers followed by response normalization
     pool_px: Literal[2, 3] = 3  # section 3.4: window of the pooling, at stride 2
     pool_shapes: Literal["equal", "logged"] = "equal"  # logged: the maps that the source's own control of pooling had
     dropout_layers: list[HiddenLayer] = ["fc6", "fc7"]  # section 4.2
-    initialisation: Literal["paper", "framework"] = "paper"  # section 5, or what PyTorch does unasked
+    initialization: Literal["paper", "framework"] = "paper"  # section 5, or what PyTorch does unasked
     hidden_bias: float = 1.0  # section 5: where the paper's biases start at 1
     input_divisor: float = Field(1.0, gt=0)  # of the pixels, whose levels run from 0 to 255
 
@@ -113,7 +114,7 @@ class Recipe(Strict):
     lrn_columns: Reading = "printed"
     first_norm: Reading = "printed"
     second_norm: Reading = "printed"
-    colour_noise: Reading = "printed"
+    color_noise: Reading = "printed"
     crop_sharing: Reading = "printed"
 
 
@@ -125,22 +126,50 @@ class Train(Strict):
     lr: float = Field(0.01, gt=0)
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(0.0005, ge=0)
-    optimiser: Literal["paper", "adam"] = "paper"  # section 5's rule, or torch's Adam
+    optimizer: Literal["paper", "adam"] = "paper"  # section 5's rule, or torch's Adam
     warmup_epochs: int = Field(0, ge=0)  # over which the rate rises to lr; the paper's starts there
     patience_epochs: int = Field(5, ge=1)  # without a better validation error before the rate drops
     lr_drops: int = Field(3, ge=0)  # by 10, each after a plateau; one more plateau ends training. 0: the rate stays
     stop_at_train_error: float | None = Field(None, gt=0, lt=100)  # %, of an epoch's training batches (Figure 1)
-    crops: bool = True  # section 4.1: at random places; else the centre's
-    mirror: bool = True  # section 4.1
-    colour_sigma: float = Field(0.1, ge=0)  # section 4.1
+    random_crop: bool = True  # section 4.1: at random places; else the center's
+    hflip: bool = True  # section 4.1
+    pca_jitter_std: float = Field(0.1, ge=0)  # section 4.1
     precision: Precision = "32-true"
 
 
 class Hardware(Strict):
-    accelerator: Literal["auto", "cpu", "gpu"]
-    threads: int | None = Field(ge=1)  # of each process; null: one for each physical core
-    devices: int = Field(ge=1)  # processes that train one run together, each with a GPU or threads of its own
-    compile: bool  # the net, by torch.compile
+    """Where to run. Threads, processes, the kind of device and compilation are part of what a run is."""
+
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    threads: int | None = Field(None, ge=1)  # of each process; null: all usable cores, shared by the processes
+    workers: int | None = Field(None, ge=1)  # runs side by side; null: as many as cores and memory allow, on a GPU one
+    devices: int = Field(1, ge=1)  # processes of one machine that train one run, each with a GPU or threads of its own
+    nodes: int = Field(1, ge=1)  # machines that train one run
+    compile: bool = False  # the net, by torch.compile
+
+    @property
+    def thread_count(self) -> int:
+        """Threads that each process trains with."""
+        return self.threads or max(1, usable_cores() // self.devices)
+
+    @property
+    def processes(self) -> int:
+        """That train one run together."""
+        return self.devices * self.nodes
+
+    @property
+    def of_one_process(self) -> "Hardware":
+        """The same for what one process does by itself: trials and evaluations."""
+        return self.model_copy(update={"devices": 1, "nodes": 1})
+
+    @model_validator(mode="after")
+    def _one_kind_of_parallelism(self) -> Self:
+        if self.processes > 1 and (self.workers or 1) > 1:
+            raise ValueError(
+                f"hardware.workers = {self.workers}: accepted is 1 or null where hardware.devices or hardware.nodes "
+                "have several processes train each run"
+            )
+        return self
 
 
 class Tune(Strict):
@@ -150,6 +179,7 @@ class Tune(Strict):
     seed: int = Field(ge=0)
     lr: Range
     weight_decay: Range
+    batch: int = Field(ge=1)  # trials that are chosen together, and may train side by side
     random_trials: int = Field(ge=1)  # before the sampler models what it has seen
     warmup_epochs: int = Field(ge=0)  # before a trial may be pruned
     storage: str | None  # Optuna's URL; null: an own SQLite file in the resume folder
@@ -181,11 +211,13 @@ class Evaluate(Strict):
 
 
 class Variant(Strict):
+    """A row of conf/variants.yaml: the baseline with one named change."""
+
     title: str
     section: str  # of the paper
-    sentence: str  # what is changed, and only that
-    recipe_from: str  # the file that settles learning rate and weight decay
-    set: dict[str, dict[str, Any]]  # the settings that differ from the baseline's
+    description: str  # what is changed, and only that
+    study: Name | None = None  # whose tuned learning rate (and weight decay) it takes; None: the paper's values
+    set: dict[str, dict[str, Any]] = {}  # the settings that differ from the baseline's
 
 
 class Settings(Strict):
@@ -208,8 +240,19 @@ class Params(Strict):
     hardware: Hardware
     tune: Tune
     evaluate: Evaluate
-    variants: dict[Name, Variant]
+    variants: dict[Name, Variant]  # in params.yaml their names alone, which conf/variants.yaml explains
     departures: list[str]
+
+    @field_validator("variants", mode="before")
+    @classmethod
+    def _from_the_table(cls, variants: Any) -> Any:
+        if not isinstance(variants, list):
+            return variants
+        table = variant_table()
+        for name in variants:
+            if name not in table:
+                raise ValueError(f"variants: {name!r} is not in {paths.VARIANTS}; accepted are {', '.join(table)}")
+        return {name: table[name] for name in variants}
 
     @property
     def title(self) -> str:
@@ -227,9 +270,9 @@ class Params(Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.net.crop_px > self.data.canvas_px:
+        if self.net.crop_px > self.data.image_size:
             raise ValueError(
-                f"net.crop_px = {self.net.crop_px}: accepted is at most data.canvas_px = {self.data.canvas_px}"
+                f"net.crop_px = {self.net.crop_px}: accepted is at most data.image_size = {self.data.image_size}"
             )
         for name in ("lr", "weight_decay"):
             value, (low, high) = getattr(self.train, name), getattr(self.tune, name)
@@ -243,6 +286,7 @@ class Params(Strict):
             "evaluate.ten_crop": self.evaluate.ten_crop,
             "evaluate.analyses": self.evaluate.analyses,
             "tune.studies": self.tune.studies,
+            "variants.*.study": [variant.study for variant in self.variants.values() if variant.study is not None],
         }
         for key, names in lists.items():
             for name in names:
@@ -262,14 +306,23 @@ class Params(Strict):
         return Settings.model_validate(blocks)
 
     def used_studies(self) -> list[str]:
-        """The studies whose recipe a variant takes over."""
-        names = {Path(variant.recipe_from).parent.name for variant in self.variants.values()}
+        """The studies whose values a variant takes over."""
+        names = {variant.study for variant in self.variants.values()}
         return [study for study in self.tune.studies if study in names]
 
     def require_variant(self, name: str) -> Variant:
         if name not in self.variants:
             raise UserError(f"variant {name!r} is not defined; accepted is one of {', '.join(self.variants)}")
         return self.variants[name]
+
+
+@cache
+def variant_table(path: Path = paths.VARIANTS) -> dict[str, Any]:
+    """Every variant that a scale may name. Raises UserError where the file is missing or malformed."""
+    table = read_yaml(path)
+    if not isinstance(table, dict):
+        raise UserError(f"{path}: accepted is a table of variants by name")
+    return table
 
 
 def data_title(dataset: str) -> str:

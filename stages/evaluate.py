@@ -1,20 +1,20 @@
-"""Measure one variant's trained nets on training, validation and test images."""
+"""Measure every variant's trained nets on training, validation and test images."""
 
 import sys
 
-from pipeline.errors import exit_status
+from pipeline.runtime.exit_status import exit_status
 
 
 def main() -> None:
-    from pipeline import accelerator, params, paths
-    from pipeline.evaluation.evaluate import evaluate_variant
-    from pipeline.files import require
+    from pipeline import params, paths
+    from pipeline.evaluation.evaluate import evaluate_all
+    from pipeline.runtime import accelerator
+    from pipeline.runtime.files import require
 
-    (variant,) = sys.argv[1:]
     configuration = params.load()
-    accelerator.require(configuration.hardware)
-    evaluate_variant(configuration, variant)
-    require(paths.evaluation(configuration.scale, variant) / "seeds.json")
+    accelerator.require(configuration.hardware.accelerator, configuration.hardware.devices)
+    evaluate_all(configuration)
+    require(*(paths.evaluation(configuration.scale, name) / "seeds.json" for name in configuration.variants))
 
 
 if __name__ == "__main__":

@@ -2,18 +2,19 @@
 
 import sys
 
-from pipeline.errors import exit_status
+from pipeline.runtime.exit_status import exit_status
 
 
 def main() -> None:
-    from pipeline import accelerator, params, paths
+    from pipeline import params, paths
     from pipeline.data.prepare import prepare
-    from pipeline.files import require
+    from pipeline.runtime import accelerator
+    from pipeline.runtime.files import require
 
     configuration = params.load()
-    accelerator.require(configuration.hardware)
+    accelerator.require(configuration.hardware.accelerator, configuration.hardware.devices)
     data, out = configuration.data, paths.data(configuration.data.dataset)
-    prepare(data, out, configuration.hardware.threads)
+    prepare(data, out, configuration.hardware.workers)
     require(out / "meta.json")
 
 

@@ -1,22 +1,23 @@
-"""Train one variant: every seed of it that is not finished yet."""
+"""Train every run that is not finished yet."""
 
 import sys
 
-from pipeline.errors import exit_status
+from pipeline.runtime.exit_status import exit_status
 
 
 def main() -> None:
-    from pipeline import accelerator, params, sync
-    from pipeline.training import launch, world
-    from pipeline.training.variant import train_variant
+    from pipeline import params
+    from pipeline.runtime import accelerator
+    from pipeline.tracking import sync
+    from pipeline.training import distributed, launch
+    from pipeline.training.runs import train_all, unfinished_runs
 
-    (variant,) = sys.argv[1:]
     configuration = params.load()
-    accelerator.require(configuration.hardware)
-    if launch.wanted(configuration.hardware):
+    accelerator.require(configuration.hardware.accelerator, configuration.hardware.devices)
+    if launch.wanted(configuration.hardware) and unfinished_runs(configuration):
         launch.launch(configuration.hardware)
-    train_variant(configuration, variant)
-    if world.first():
+    train_all(configuration)
+    if distributed.is_global_zero():
         sync.start()
 
 

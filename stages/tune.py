@@ -1,21 +1,21 @@
-"""Tune one variant: its learning rate, and its weight decay where it trains to the end."""
+"""Tune every study's variant: its learning rate, and its weight decay where it trains to the end."""
 
 import sys
 
-from pipeline.errors import exit_status
+from pipeline.runtime.exit_status import exit_status
 
 
 def main() -> None:
-    from pipeline import accelerator, params, paths, sync
-    from pipeline.files import require
+    from pipeline import params, paths
+    from pipeline.runtime import accelerator
+    from pipeline.runtime.files import require
+    from pipeline.tracking import sync
     from pipeline.tuning.studies import tune
 
-    (study,) = sys.argv[1:]
     configuration = params.load()
-    accelerator.require(configuration.hardware)
-    tune(configuration, study)
-    out = paths.tune(configuration.scale, study)
-    require(out / "best.yaml", out / "trials.csv")
+    accelerator.require(configuration.hardware.accelerator, configuration.hardware.devices)
+    tune(configuration)
+    require(*(paths.tune(configuration.scale, study) / "best.yaml" for study in configuration.used_studies()))
     sync.start()
 
 

@@ -11,18 +11,13 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from pipeline.compose import composed
 from pipeline.data.sources import fashion_mnist
+from pipeline.tools.compose import composed
 
 ROOT = Path(__file__).parents[1]
 READER = {"NAME": "a reader", "EMAIL": "reader@example.org"}
 VARIANTS = ("baseline", "no_dropout", "tuned")
-ALL_STAGES = [
-    "prepare",
-    "tune@baseline",
-    *(f"{stage}@{v}" for stage in ("train", "evaluate") for v in VARIANTS),
-    "report",
-]
+ALL_STAGES = ["prepare", "tune", "train", "evaluate", "report"]
 
 
 def environment(**more: str) -> dict[str, str]:

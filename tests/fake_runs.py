@@ -10,8 +10,8 @@ from safetensors.numpy import save_file
 
 from pipeline import paths
 from pipeline.data.store import ARRAYS
-from pipeline.files import sha256, write_json
 from pipeline.params import Net, Params, Recipe, Train
+from pipeline.runtime.files import sha256, write_json
 
 CLASSES = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
 COUNTS = {"train": 600, "val": 400, "test": 800}
@@ -34,7 +34,7 @@ def fake_params(**changes: Any) -> Params:
         "data": {
             "dataset": "fashion_mnist",
             "folder": None,
-            "canvas_px": 76,
+            "image_size": 76,
             "train_images": COUNTS["train"],
             "validation_images": COUNTS["val"],
             "test_images": COUNTS["test"],
@@ -44,7 +44,7 @@ def fake_params(**changes: Any) -> Params:
         "recipe": Recipe().model_dump(),
         "train": Train(epochs=EPOCHS, patience_epochs=2).model_dump(),
         "seeds": [0, 1, 2],
-        "hardware": {"accelerator": "cpu", "threads": 1, "devices": 1, "compile": False},
+        "hardware": {"accelerator": "cpu", "threads": 1},
         "tune": {
             "studies": ["baseline"],
             "trials": 3,
@@ -52,6 +52,7 @@ def fake_params(**changes: Any) -> Params:
             "seed": 0,
             "lr": [0.001, 0.1],
             "weight_decay": [1e-5, 1e-2],
+            "batch": 1,
             "random_trials": 2,
             "warmup_epochs": 1,
             "storage": None,
@@ -61,8 +62,8 @@ def fake_params(**changes: Any) -> Params:
             name: {
                 "title": name.replace("_", " "),
                 "section": "3",
-                "sentence": f"What {name} changes.",
-                "recipe_from": "runs/fake/tune/baseline/best.yaml" if name == "tuned" else "pipeline/paper/recipe.yaml",
+                "description": f"What {name} changes.",
+                "study": "baseline" if name == "tuned" else None,
                 "set": {},
             }
             for name in SCORE_OF_TRUE_LABEL
@@ -121,7 +122,7 @@ def _write_data(root: Path, params: Params) -> dict[str, np.ndarray]:
         np.save(folder / split / "images.npy", waves.astype(np.uint8)[..., None])
         np.save(folder / split / "labels.npy", labels[split])
     np.save(folder / "mean_image.npy", np.zeros((28, 28, 1), np.float32))
-    meta = {"dataset": params.data.dataset, "canvas_px": 28, "channels": 1, "classes": CLASSES, "counts": COUNTS}
+    meta = {"dataset": params.data.dataset, "image_size": 28, "channels": 1, "classes": CLASSES, "counts": COUNTS}
     meta |= {"sources": {}, "skipped": [], "rgb_eigenvectors": np.eye(3).tolist(), "rgb_std": [1.0, 1.0, 1.0]}
     write_json(folder / "meta.json", meta | {"sha256": {array: sha256(folder / array) for array in ARRAYS}})
     return labels

@@ -53,7 +53,7 @@ def tiny(dataset: str) -> Tiny:
 
 
 def picture(label: int, number: int) -> bytes:
-    """Of one colour, which tells label and number."""
+    """Of one color, which tells label and number."""
     file = io.BytesIO()
     Image.new("RGB", (20 + number % 30, 50 - number % 30), (40 * label, 5 * number, 100)).save(file, "JPEG", quality=92)
     return file.getvalue()

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.compose import composed
-from pipeline.input.batches import Finish, train_loader
+from pipeline.data.loader import Preprocess, train_loader
 from pipeline.models.build import build
 from pipeline.paper.net import PRINTED, full_size, paper_shapes, shapes
 from pipeline.params import Params, validate
-from pipeline.training.optimiser import optimiser
+from pipeline.tools.compose import composed
+from pipeline.training.optimizer import optimizer
 from tests.tiny import make_store, settings
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -41,7 +41,7 @@ def test_every_variant_of_the_verdict_table_gives_logits_and_gradients(every: Pa
 def test_no_two_variants_have_the_same_settings(every: Params) -> None:
     seen: dict[str, str] = {}
     for name in every.variants:
-        if every.variants[name].recipe_from == every.variants["baseline"].recipe_from:
+        if every.variants[name].study is None:
             assert seen.setdefault(every.settings(name).model_dump_json(), name) == name
 
 
@@ -51,7 +51,7 @@ def test_the_one_column_net_has_the_59_798_312_parameters_of_the_papers_control(
 
 def test_separate_columns_meet_in_the_last_layer_alone() -> None:
     torch.manual_seed(0)
-    chosen = settings(net={"columns": "separate"}, recipe={"lrn_columns": "coded"})
+    chosen = settings(net={"towers": "separate"}, recipe={"lrn_columns": "coded"})
     model = build(chosen, classes=4).eval()
     x = torch.randn(1, 3, 67, 67)
     maps = model.conv1(x)
@@ -82,7 +82,7 @@ def test_a_removed_layer_is_gone_with_its_weights_and_its_pooling_stays(layer: s
 @pytest.mark.parametrize("width", [1.0, 0.25])
 def test_a_net_that_holds_its_parameters_has_as_many_as_the_whole_to_half_a_percent(layer: str, width: float) -> None:
     whole = PRINTED.model_copy(update={"width": width, "crop_px": 227 if width == 1 else 67})
-    held = whole.model_copy(update={"removed_layer": layer, "hold_parameters": True})
+    held = whole.model_copy(update={"removed_layer": layer, "match_params": True})
     count = [sum(shape.parameters for shape in shapes(net, 1000)) for net in (whole, held)]
     assert count[1] == pytest.approx(count[0], rel=0.005)
 
@@ -101,8 +101,8 @@ def test_inputs_divided_by_64_give_what_weights_divided_by_64_would() -> None:
     torch.testing.assert_close(plain(x), divided(x))
 
 
-def test_the_frameworks_initialisation_is_left_as_torch_draws_it() -> None:
-    model = net(initialisation="framework")
+def test_the_frameworks_initialization_is_left_as_torch_draws_it() -> None:
+    model = net(initialization="framework")
     bound = 1 / np.sqrt(model.conv1.weight[0].numel())
     assert model.conv1.weight.abs().max().item() == pytest.approx(bound, rel=0.01)
     assert model.conv1.weight.std().item() == pytest.approx(bound / np.sqrt(3), rel=0.05)  # uniform
@@ -117,11 +117,11 @@ def test_biases_start_where_the_setting_says() -> None:
 
 def test_without_crops_every_image_is_seen_in_its_middle_and_without_mirroring_never_reversed(tmp_path: Path) -> None:
     store = make_store(tmp_path)
-    still = {"crops": False, "mirror": False, "colour_sigma": 0.0, "batch_images": 48}
+    still = {"random_crop": False, "hflip": False, "pca_jitter_std": 0.0, "batch_images": 48}
     batches = train_loader(store, settings(train=still), seed=0)
     batches.sampler.set_epoch(3)
     (cut,) = batches
-    x, _ = Finish(store.mean_image, 67)(cut)
+    x, _ = Preprocess(store.mean_image, 67)(cut)
     margin = (76 - 67) // 2
     middle = store.split("train").images[:, margin : margin + 67, margin : margin + 67].astype(np.float32)
     expected = middle - store.mean_image[margin : margin + 67, margin : margin + 67]
@@ -131,8 +131,8 @@ def test_without_crops_every_image_is_seen_in_its_middle_and_without_mirroring_n
 
 
 def test_adam_is_torchs_with_the_runs_rate_and_decay() -> None:
-    chosen = settings(train={"optimiser": "adam", "lr": 1e-4})
-    found = optimiser(build(chosen, classes=4), chosen)
+    chosen = settings(train={"optimizer": "adam", "lr": 1e-4})
+    found = optimizer(build(chosen, classes=4), chosen)
     assert isinstance(found, torch.optim.Adam)
     assert {group["lr"] for group in found.param_groups} == {1e-4}
     assert found.param_groups[0]["weight_decay"] == chosen.train.weight_decay

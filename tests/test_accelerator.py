@@ -8,21 +8,21 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline import accelerator
 from pipeline.errors import UserError
 from pipeline.params import Hardware
+from pipeline.runtime import accelerator
 from tests.clone import ROOT, write_params
 from tests.tiny_params import tiny_params
 
 
 def asked(**changes: Any) -> Hardware:
-    return Hardware(**{"accelerator": "gpu", "threads": 1, "devices": 1, "compile": False, **changes})
+    return Hardware(**{"accelerator": "gpu", "threads": 1, **changes})
 
 
-@pytest.mark.parametrize("stage", [["prepare"], ["tune", "baseline"], ["train", "baseline"], ["evaluate", "baseline"]])
-def test_a_stage_that_wants_a_gpu_where_there_is_none_ends_before_its_work(tmp_path: Path, stage: list[str]) -> None:
+@pytest.mark.parametrize("stage", ["prepare", "tune", "train", "evaluate"])
+def test_a_stage_that_wants_a_gpu_where_there_is_none_ends_before_its_work(tmp_path: Path, stage: str) -> None:
     write_params(tmp_path, tiny_params(hardware=asked().model_dump()).model_dump())
-    command = [sys.executable, "-m", f"stages.{stage[0]}", *stage[1:]]
+    command = [sys.executable, "-m", f"stages.{stage}"]
     environment = {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
     assert done.returncode == 2
@@ -41,18 +41,18 @@ def test_the_message_tells_a_cpu_build_from_a_missing_driver(
     monkeypatch.setattr(torch.version, "hip", None)
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
     with pytest.raises(UserError, match=reason):
-        accelerator.require(asked())
+        accelerator.require("gpu", 1)
 
 
 def test_more_devices_than_there_are_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
     monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
-    accelerator.require(asked(devices=2))
+    accelerator.require("gpu", 2)
     with pytest.raises(UserError, match=r"hardware\.devices = 3: accepted is at most 2"):
-        accelerator.require(asked(devices=3))
+        accelerator.require("gpu", 3)
 
 
 def test_no_gpu_is_needed_where_none_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
     for wanted in ("cpu", "auto"):
-        accelerator.require(asked(accelerator=wanted, devices=2))
+        accelerator.require(wanted, 2)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.models.alexnet import Dropout, alexnet
+from pipeline.models.alexnet import Dropout, build
 from pipeline.paper.recipe import both_readings
 from tests.tiny import settings
 
@@ -19,7 +19,7 @@ def names_in_order(net: nn.Sequential, first: str, last: str) -> list[str]:
 @pytest.fixture(scope="module")
 def full_net() -> nn.Sequential:
     torch.manual_seed(0)
-    return alexnet(settings(net=FULL), classes=1000)
+    return build(settings(net=FULL), classes=1000)
 
 
 def test_the_module_has_as_many_parameters_as_the_paper_table(full_net: nn.Sequential) -> None:
@@ -28,7 +28,7 @@ def test_the_module_has_as_many_parameters_as_the_paper_table(full_net: nn.Seque
 
 def test_without_groups_it_has_62378344() -> None:
     with torch.device("meta"):
-        net = alexnet(settings(net=FULL | {"columns": "joined"}), classes=1000)
+        net = build(settings(net=FULL | {"towers": "joined"}), classes=1000)
     assert sum(p.numel() for p in net.parameters()) == 62_378_344
 
 
@@ -54,7 +54,7 @@ def test_weights_start_at_the_printed_spread_and_biases_at_the_papers_0_and_1(fu
 
 def test_a_narrow_net_passes_on_as_strong_a_signal_as_the_full_one() -> None:
     torch.manual_seed(0)
-    narrow = alexnet(settings(net={"width": 0.25}), classes=10)
+    narrow = build(settings(net={"width": 0.25}), classes=10)
     fan_in = {"conv2": 4800 / 4 / 4, "fc6": 64}
     full = {"conv2": 1200, "fc6": 9216}
     for name, inputs in fan_in.items():
@@ -65,22 +65,22 @@ def test_a_narrow_net_passes_on_as_strong_a_signal_as_the_full_one() -> None:
 
 def test_as_coded_conv3_to_conv5_start_three_times_wider() -> None:
     torch.manual_seed(0)
-    net = alexnet(settings(net=FULL, recipe={"weight_std": "coded"}), classes=1000)
+    net = build(settings(net=FULL, recipe={"weight_std": "coded"}), classes=1000)
     assert net.conv3.weight.std().item() == pytest.approx(0.03, rel=0.02)
     assert net.conv2.weight.std().item() == pytest.approx(0.01, rel=0.02)
 
 
-def test_as_printed_conv1_is_rectified_then_normalised_then_pooled() -> None:
-    net = alexnet(settings(), classes=4)
+def test_as_printed_conv1_is_rectified_then_normalized_then_pooled() -> None:
+    net = build(settings(), classes=4)
     assert names_in_order(net, "conv1", "conv3") == [
         *("conv1", "conv1_act", "conv1_norm", "conv1_pool"),
         *("conv2", "conv2_act", "conv2_norm", "conv2_pool"),
     ]
 
 
-def test_as_coded_conv1_is_normalised_then_pooled_then_rectified_and_conv2_has_a_second_normalisation() -> None:
+def test_as_coded_conv1_is_normalized_then_pooled_then_rectified_and_conv2_has_a_second_normalization() -> None:
     coded = dict.fromkeys(type(both_readings()).model_fields, "coded")
-    net = alexnet(settings(recipe=coded), classes=4)
+    net = build(settings(recipe=coded), classes=4)
     assert names_in_order(net, "conv1", "conv3") == [
         *("conv1", "conv1_norm", "conv1_pool", "conv1_act"),
         *("conv2", "conv2_act", "conv2_norm", "conv2_norm_within", "conv2_pool"),
@@ -89,7 +89,7 @@ def test_as_coded_conv1_is_normalised_then_pooled_then_rectified_and_conv2_has_a
 
 
 def test_variants_leave_out_what_they_say() -> None:
-    bare = alexnet(settings(net={"norm_layers": [], "dropout_layers": []}), classes=4)
+    bare = build(settings(net={"norm_layers": [], "dropout_layers": []}), classes=4)
     assert not [name for name, _ in bare.named_children() if "norm" in name or "drop" in name]
 
 
@@ -103,7 +103,7 @@ def test_dropout_silences_units_without_scaling_in_training_and_halves_all_at_te
 
 def test_a_grey_image_of_one_channel_is_taken_for_one_of_three_equal_channels() -> None:
     torch.manual_seed(0)
-    net = alexnet(settings(), classes=4).eval()
+    net = build(settings(), classes=4).eval()
     grey = 50 * torch.randn(3, 1, 67, 67)
     torch.testing.assert_close(net(grey), net(grey.expand(-1, 3, -1, -1)))
     gradients = []
@@ -116,7 +116,7 @@ def test_a_grey_image_of_one_channel_is_taken_for_one_of_three_equal_channels() 
 
 def test_a_column_of_conv2_sees_its_own_half_of_conv1_only() -> None:
     torch.manual_seed(0)
-    conv2 = alexnet(settings(), classes=4).conv2
+    conv2 = build(settings(), classes=4).conv2
     x = torch.randn(1, conv2.in_channels, 9, 9)
     disturbed = x.clone()
     disturbed[:, : conv2.in_channels // 2] += 1

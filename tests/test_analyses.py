@@ -16,30 +16,28 @@ from sklearn.neighbors import NearestNeighbors
 from torch import Tensor, nn
 
 from pipeline import paths
+from pipeline.data.loader import one_crop
 from pipeline.data.store import Store
-from pipeline.evaluation import shifts, thinned
-from pipeline.evaluation.analyses import analyse, rounded
-from pipeline.evaluation.columns import colour_by_column, colour_score
+from pipeline.evaluation import dropout_ensemble, off_center
+from pipeline.evaluation.analyses import analyze, rounded
+from pipeline.evaluation.dropout_ensemble import LogMean, halved_against_thinned
 from pipeline.evaluation.ensembles import MOST_SUBSETS, ensemble_errors, subsets
-from pipeline.evaluation.evaluate import evaluate_variant
+from pipeline.evaluation.filter_color import color_by_column, color_score
 from pipeline.evaluation.metrics import metrics
-from pipeline.evaluation.neighbours import Nearest, nearest_training_images
+from pipeline.evaluation.nearest_neighbors import Nearest, nearest_training_images
+from pipeline.evaluation.off_center import error_when_shifted
 from pipeline.evaluation.predict import class_probabilities, load_net, prediction_table
 from pipeline.evaluation.sample import sample
-from pipeline.evaluation.shifts import error_when_shifted
-from pipeline.evaluation.thinned import LogMean, halved_against_thinned
-from pipeline.files import sha256, write_json
-from pipeline.input.batches import one_crop
 from pipeline.models.alexnet import Dropout
 from pipeline.models.build import build
 from pipeline.params import Params
-from pipeline.report.analyses_figures import ensemble_size, halved_net, neighbours, shifted_objects
+from pipeline.report.figures.analysis_figures import ensemble_size, halved_net, neighbors, shifted_objects
+from pipeline.runtime.files import sha256, write_json
 from pipeline.training.run import WEIGHTS
-from pipeline.training.variant import train_variant
-from tests.tiny import CANVAS_PX, CLASSES, CROP_PX, make_store, settings
-from tests.tiny_params import tiny_params
+from tests.tiny import CLASSES, CROP_PX, IMAGE_SIZE, make_store, settings
+from tests.tiny_params import evaluate_variant, tiny_params, train_variant
 
-CENTRE = (CANVAS_PX - CROP_PX) // 2
+CENTRE = (IMAGE_SIZE - CROP_PX) // 2
 
 
 TRAINABLE = {"train": {"epochs": 14, "patience_epochs": 14}, "recipe": {"weight_std": "coded"}}
@@ -74,7 +72,7 @@ def net(store: Store) -> nn.Sequential:
 
 
 def crops(store: Store, split: str) -> np.ndarray:
-    """Centre crops minus the mean image, N x H x W x C, cut by hand."""
+    """Center crops minus the mean image, N x H x W x C, cut by hand."""
     images = np.load(store.folder / split / "images.npy").astype(np.float32) - store.mean_image
     return images[:, CENTRE : CENTRE + CROP_PX, CENTRE : CENTRE + CROP_PX]
 
@@ -92,7 +90,7 @@ def to_net(images: np.ndarray) -> Tensor:
     return torch.from_numpy(images).permute(0, 3, 1, 2)
 
 
-# ---- neighbours
+# ---- neighbors
 
 
 def test_nearest_are_sklearns_whatever_the_batches() -> None:
@@ -112,7 +110,7 @@ def test_of_equally_near_points_the_first_is_nearer() -> None:
     assert search.indices.tolist() == [[0, 1, 3, 4, 6, 7]]
 
 
-def test_neighbours_in_the_last_hidden_layer_and_in_pixels_are_sklearns(
+def test_neighbors_in_the_last_hidden_layer_and_in_pixels_are_sklearns(
     store: Store, net: nn.Sequential, tmp_path: Path
 ) -> None:
     store = with_random_train_labels(store, tmp_path / "data")
@@ -146,7 +144,7 @@ def test_a_sample_shows_every_class_of_a_split_that_is_sorted_by_class() -> None
 
 def test_the_unshifted_error_is_the_one_crop_error(store: Store, net: nn.Sequential) -> None:
     found = error_when_shifted(net, store, CROP_PX, batch_images=5)
-    probabilities = class_probabilities(net, store, "test", CROP_PX, one_crop(CANVAS_PX, CROP_PX), 7)
+    probabilities = class_probabilities(net, store, "test", CROP_PX, one_crop(IMAGE_SIZE, CROP_PX), 7)
     expected = metrics(prediction_table(probabilities, torch.from_numpy(store.split("test").labels)))
     assert found["shifts"][0] == {"share": 0, "px": 0, "error_top1": expected["error_top1"]}
     assert (found["images"], found["chance"]) == (16, 75)
@@ -162,7 +160,7 @@ def test_shifted_crops_are_those_cut_by_hand_from_a_padded_canvas(store: Store, 
         for top, left in ((CENTRE - px, CENTRE), (CENTRE + px, CENTRE), (CENTRE, CENTRE - px), (CENTRE, CENTRE + px)):
             crop = np.zeros((16, CROP_PX, CROP_PX, 1), np.float32)
             for y, x in product(range(CROP_PX), range(CROP_PX)):
-                if 0 <= top + y < CANVAS_PX and 0 <= left + x < CANVAS_PX:
+                if 0 <= top + y < IMAGE_SIZE and 0 <= left + x < IMAGE_SIZE:
                     crop[:, y, x] = images[:, top + y, left + x]
             with torch.no_grad():
                 errors.append(float((net(to_net(crop)).argmax(1) != labels).double().mean()))
@@ -173,11 +171,11 @@ def test_shifted_crops_are_those_cut_by_hand_from_a_padded_canvas(store: Store, 
 def test_only_some_images_of_a_large_split_are_shifted(
     store: Store, net: nn.Sequential, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shifts, "IMAGES", 5)
+    monkeypatch.setattr(off_center, "IMAGES", 5)
     assert error_when_shifted(net, store, CROP_PX, batch_images=2)["images"] == 5
 
 
-# ---- thinned nets
+# ---- dropout nets
 
 
 def tail(hidden_dropouts: int) -> tuple[nn.Sequential, Tensor]:
@@ -204,7 +202,7 @@ def mean_over_all_thinned_nets(rest: nn.Sequential, units: Tensor) -> Tensor:
     for masks in all_masks([5, 4][: sum(isinstance(layer, Dropout) for layer in rest)]):
         remaining = iter(masks)
         log_mean.add(lambda layer, width, remaining=remaining: next(remaining))
-    return log_mean.normalised()
+    return log_mean.normalized()
 
 
 def test_the_geometric_mean_over_all_thinned_nets_is_the_one_computed_by_hand() -> None:
@@ -237,7 +235,7 @@ def test_the_net_is_the_same_after_it_was_thinned() -> None:
 def test_halved_net_and_thinned_nets_are_compared_as_defined(
     store: Store, net: nn.Sequential, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(thinned, "NETS", (1, 3))
+    monkeypatch.setattr(dropout_ensemble, "NETS", (1, 3))
     found = halved_against_thinned(net, store, CROP_PX, seed=4, batch_images=7)
     x, labels = to_net(crops(store, "test")), torch.from_numpy(store.split("test").labels)
     names = [name for name, module in net.named_children() if isinstance(module, Dropout)]
@@ -245,7 +243,7 @@ def test_halved_net_and_thinned_nets_are_compared_as_defined(
     with torch.no_grad():
         halved = net(x).double().log_softmax(1)
         for k in (1, 2, 3):
-            generator = thinned._generator(4, k)
+            generator = dropout_ensemble._generator(4, k)
             y = x
             for name, module in net.named_children():
                 y = y * (torch.rand(y.shape[1], generator=generator) >= 0.5) if name in names else module(y)
@@ -295,27 +293,27 @@ def test_every_seed_is_equally_often_in_the_ensembles_of_a_size() -> None:
             assert len({members.count(seed) for seed in range(seeds)}) == 1
 
 
-# ---- colour
+# ---- color
 
 
-def test_a_grey_kernel_has_no_colour_and_red_minus_green_is_all_colour() -> None:
+def test_a_grey_kernel_has_no_color_and_red_minus_green_is_all_color() -> None:
     shape = torch.rand(11, 11, generator=torch.Generator().manual_seed(0))
     grey = shape.expand(3, 11, 11)
     red_minus_green = torch.stack([shape, -shape, torch.zeros(11, 11)])
     red = torch.stack([shape, torch.zeros(11, 11), torch.zeros(11, 11)])
-    scores = colour_score(torch.stack([grey, red_minus_green, red, torch.zeros(3, 11, 11)]))
+    scores = color_score(torch.stack([grey, red_minus_green, red, torch.zeros(3, 11, 11)]))
     assert scores.tolist() == pytest.approx([0, 1, 2 / 3, 0], abs=1e-12)
 
 
-def test_a_column_that_alone_sees_colour_differs_more_than_by_chance(tmp_path: Path) -> None:
-    store = make_store(tmp_path / "colour", channels=3)
+def test_a_column_that_alone_sees_color_differs_more_than_by_chance(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "color", channels=3)
     torch.manual_seed(0)
     net = build(settings(net={"width": 0.25}), CLASSES)
     conv1 = next(module for module in net if isinstance(module, nn.Conv2d))
     half = conv1.out_channels // 2
     with torch.no_grad():
         conv1.weight[:half] = conv1.weight[:half].mean(1, keepdim=True)
-    found = colour_by_column(net, store, seed=0)
+    found = color_by_column(net, store, seed=0)
     assert found["column_1"] == pytest.approx(0, abs=1e-6)
     assert found["column_2"] == pytest.approx(2 / 3, abs=0.05)  # independent weights: two of three dimensions
     assert found["difference"] == found["column_2"] - found["column_1"]
@@ -328,7 +326,7 @@ def test_a_column_that_alone_sees_colour_differs_more_than_by_chance(tmp_path: P
 @pytest.mark.parametrize("architecture", ["four_layer", "conv_local_13"])
 def test_what_a_net_or_its_images_lack_is_a_reason(store: Store, architecture: str) -> None:
     net = build(settings(net={"architecture": architecture, "crop_px": 24}), CLASSES).eval()
-    found = analyse(net, store, 24, seed=0, batch_images=7)
+    found = analyze(net, store, 24, seed=0, batch_images=7)
     assert found["dropout_test_half"] == {"reason": "the net has no dropout"}
     assert found["gpu_specialisation"] == {"reason": "the images are grey"}
     assert found["nn_4096"]["queries"] == found["off_centre"]["images"] == 16
@@ -361,12 +359,12 @@ def test_a_variant_that_is_not_listed_has_empty_analyses(store: Store) -> None:
 def test_each_figure_is_drawn_from_what_was_measured_or_says_why_not(store: Store) -> None:
     evaluate_variant(params_of(["baseline"]), "baseline")
     found = json.loads((paths.evaluation("smoke", "baseline") / "analyses.json").read_text())
-    figures = [ensemble_size, shifted_objects, halved_net, partial(neighbours, store=store, seed=1)]
+    figures = [ensemble_size, shifted_objects, halved_net, partial(neighbors, store=store, seed=1)]
     for draw in figures:
         drawn = draw(found)
         assert not isinstance(drawn, str)
         FigureCanvasAgg(drawn[0]).print_figure(io.BytesIO(), dpi=30)
-    assert neighbours(found, store, 1)[1].count("class ") == CLASSES
+    assert neighbors(found, store, 1)[1].count("class ") == CLASSES
     for draw in figures:
         assert isinstance(draw({}), str)
     no_dropout = {"seeds": {"0": {"dropout_test_half": {"reason": "the net has no dropout"}}}}

@@ -4,22 +4,32 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.data import loader as batches
+from pipeline.data.augmentation import draw, shared_crops
+from pipeline.data.loader import (
+    Batch,
+    BatchSampler,
+    BatchSpec,
+    CropDataset,
+    Preprocess,
+    one_crop,
+    ten_crops,
+    train_loader,
+    view_plans,
+)
 from pipeline.data.store import Store
-from pipeline.input import batches
-from pipeline.input.augment import crop_leaders, draw
-from pipeline.input.batches import Batch, Cuts, Epochs, Finish, Plan, one_crop, ten_crops, train_loader, view_plans
-from tests.tiny import CANVAS_PX, CROP_PX, make_store, settings
+from tests.tiny import CROP_PX, IMAGE_SIZE, make_store, settings
 
-MARGIN_PX = CANVAS_PX - CROP_PX
+MARGIN_PX = IMAGE_SIZE - CROP_PX
 AXES = np.eye(3) * [60.0, 20.0, 5.0]
 
 
-def plan(images: list[int], top: list[int], left: list[int], mirror: list[bool]) -> Plan:
-    return Plan(np.array(images), np.array(top), np.array(left), np.array(mirror), None, 1.0)
+def plan(images: list[int], top: list[int], left: list[int], mirror: list[bool]) -> BatchSpec:
+    return BatchSpec(np.array(images), np.array(top), np.array(left), np.array(mirror), None, 1.0)
 
 
-def batch(store: Store, planned: Plan) -> Batch:
-    return Finish(store.mean_image, CROP_PX)(Cuts(store.split("train"), CROP_PX)[planned])
+def batch(store: Store, planned: BatchSpec) -> Batch:
+    return Preprocess(store.mean_image, CROP_PX)(CropDataset(store.split("train"), CROP_PX)[planned])
 
 
 def test_a_batch_is_the_crop_minus_the_mean_image_mirrored_where_asked(store: Store) -> None:
@@ -32,19 +42,19 @@ def test_a_batch_is_the_crop_minus_the_mean_image_mirrored_where_asked(store: St
 
 
 def test_pixels_keep_the_raw_scale_of_0_to_255(store: Store) -> None:
-    (all_of_it,) = view_plans(len(store.split("train").labels), 500, one_crop(CANVAS_PX, CROP_PX)[0])
+    (all_of_it,) = view_plans(len(store.split("train").labels), 500, one_crop(IMAGE_SIZE, CROP_PX)[0])
     x, _ = batch(store, all_of_it)
     assert 30 < x.std().item() < 128
 
 
-def test_colour_noise_shifts_each_image_by_its_own_three_numbers_and_the_source_divides_by_its_divisor(
+def test_color_noise_shifts_each_image_by_its_own_three_numbers_and_the_source_divides_by_its_divisor(
     workplace: object,
 ) -> None:
-    store = make_store(workplace / "colour", channels=3)  # type: ignore[operator]
+    store = make_store(workplace / "color", channels=3)  # type: ignore[operator]
     quiet = plan([1, 4], [0, 5], [2, 2], [False, False])
     shift = np.array([[10.0, -20.0, 5.0], [1.0, 2.0, 3.0]], np.float32)
     x, _ = batch(store, quiet)
-    noisy, _ = batch(store, quiet._replace(colour=shift, divisor=1.1))
+    noisy, _ = batch(store, quiet._replace(color=shift, divisor=1.1))
     torch.testing.assert_close(noisy, (x + torch.from_numpy(shift)[:, :, None, None]) / 1.1)
 
 
@@ -54,7 +64,7 @@ def test_draws_depend_on_seed_and_epoch_and_on_nothing_else() -> None:
     torch.manual_seed(1)
     again_order, again = draw(3, 7, 50, MARGIN_PX, AXES, 0.1)
     assert np.array_equal(order, again_order)
-    assert np.array_equal(draws.colour, again.colour)
+    assert np.array_equal(draws.color, again.color)
     for other in (draw(4, 7, 50, MARGIN_PX, AXES, 0.1), draw(3, 8, 50, MARGIN_PX, AXES, 0.1)):
         assert not np.array_equal(order, other[0])
         assert not np.array_equal(draws.top, other[1].top)
@@ -65,13 +75,13 @@ def test_offsets_cover_the_whole_margin_half_the_images_are_mirrored_and_noise_h
     assert sorted(order) == list(range(20_000))
     assert set(draws.top) == set(draws.left) == set(range(MARGIN_PX + 1))
     assert draws.mirror.mean() == pytest.approx(0.5, abs=0.02)
-    np.testing.assert_allclose(draws.colour.std(0), [6.0, 2.0, 0.5], rtol=0.03)
+    np.testing.assert_allclose(draws.color.std(0), [6.0, 2.0, 0.5], rtol=0.03)
 
 
 def test_an_epoch_shows_every_image_once_and_the_batch_size_does_not_change_how_it_looks(store: Store) -> None:
     seen = []
     for batch_images in (16, 7):
-        epochs = Epochs(store, settings(train={"batch_images": batch_images}), seed=0)
+        epochs = BatchSampler(store, settings(train={"batch_images": batch_images}), seed=0)
         epochs.set_epoch(2)
         plans = list(epochs)
         assert len(plans) == len(epochs)
@@ -82,7 +92,7 @@ def test_an_epoch_shows_every_image_once_and_the_batch_size_does_not_change_how_
 
 
 def test_as_coded_32_images_share_one_crop_and_mirroring(store: Store) -> None:
-    epochs = Epochs(store, settings(recipe={"crop_sharing": "coded"}, train={"batch_images": 48}), seed=0)
+    epochs = BatchSampler(store, settings(recipe={"crop_sharing": "coded"}, train={"batch_images": 48}), seed=0)
     (only,) = epochs
     for part in (slice(0, 32), slice(32, 48)):
         assert (
@@ -95,19 +105,26 @@ def test_as_coded_32_images_share_one_crop_and_mirroring(store: Store) -> None:
             == 1
         )
     assert (only.top[0], only.left[0]) != (only.top[32], only.left[32])
-    assert crop_leaders(np.array([9, 8, 7, 6, 5]), 2).tolist() == [9, 9, 7, 7, 5]
+    assert shared_crops(np.array([9, 8, 7, 6, 5]), 2).tolist() == [9, 9, 7, 7, 5]
 
 
-def test_as_coded_colour_noise_ends_with_three_quarters_of_the_epochs(store: Store) -> None:
-    epochs = Epochs(store, settings(recipe={"colour_noise": "coded"}, train={"epochs": 8}), seed=0)
+@pytest.mark.parametrize(
+    ("reading", "drops", "noisy_epochs"), [("coded", 0, 6), ("coded", 1, 6), ("coded", 3, 5), ("printed", 3, 8)]
+)
+def test_as_coded_color_noise_ends_with_the_second_drop_or_three_quarters_of_the_epochs(
+    store: Store, reading: str, drops: int, noisy_epochs: int
+) -> None:
+    train = {"epochs": 8, "lr_drops": drops}
+    batches = BatchSampler(store, settings(recipe={"color_noise": reading}, train=train), seed=0)
     noisy = []
     for epoch in range(8):
-        epochs.set_epoch(epoch)
-        noisy.append(next(iter(epochs)).colour is not None)
-    assert noisy == [True] * 6 + [False] * 2
+        batches.set_epoch(epoch)
+        batches.lr_drops = sum(epoch >= drop for drop in (2, 5, 7))  # the rate is lower from these epochs on
+        noisy.append(next(iter(batches)).color is not None)
+    assert noisy == [True] * noisy_epochs + [False] * (8 - noisy_epochs)
 
 
-def test_the_ten_crops_are_the_four_corners_and_the_centre_and_their_mirror_images() -> None:
+def test_the_ten_crops_are_the_four_corners_and_the_center_and_their_mirror_images() -> None:
     canvas = np.arange(256 * 256).reshape(256, 256)
     cut = [canvas[v.top : v.top + 227, v.left : v.left + 227] for v in ten_crops(256, 227)]
     corners = {(int(c[0, 0]), int(c[-1, -1])) for c in cut[:4]}
@@ -128,9 +145,9 @@ def test_processes_that_cut_ahead_change_no_byte(store: Store, monkeypatch: pyte
         loader.sampler.set_epoch(1)  # type: ignore[attr-defined]
         return [finish(cut) for cut in loader]
 
-    finish = Finish(store.mean_image, CROP_PX)
+    finish = Preprocess(store.mean_image, CROP_PX)
     alone = epoch()
-    monkeypatch.setattr(batches, "cutters", lambda _: 2)
+    monkeypatch.setattr(batches, "loader_workers", lambda _: 2)
     for (x, labels), (cut_ahead, its_labels) in zip(alone, epoch(), strict=True):
         assert torch.equal(x, cut_ahead)
         assert torch.equal(labels, its_labels)

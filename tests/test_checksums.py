@@ -8,19 +8,17 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from pipeline import paths
 from pipeline.__main__ import differences
-from pipeline.checksums import SUMS, damage, write_sums
-from pipeline.compose import composed
 from pipeline.data.store import Store
 from pipeline.errors import UserError
-from pipeline.evaluation.evaluate import evaluate_variant
 from pipeline.params import Params, read_yaml, validate
 from pipeline.report.render import write_report
+from pipeline.runtime.checksums import SUMS, damage, write_sums
+from pipeline.tools.compose import composed
 from pipeline.training.run import HISTORY, RUN, WEIGHTS, Run, train
-from pipeline.training.variant import train_variant
-from pipeline.tuning.studies import tune
+from pipeline.tuning.studies import tune_variant
 from tests.fake_runs import fake_params, write_fake_runs
 from tests.tiny import CPU, settings
-from tests.tiny_params import tiny_params
+from tests.tiny_params import evaluate_variant, tiny_params, train_variant
 
 pytestmark = pytest.mark.fault
 
@@ -39,7 +37,7 @@ def harm(path: Path, how: str) -> None:
 
 def test_coreutils_reads_the_checksums_of_every_stage(store: Store) -> None:
     params = tiny_params()
-    tune(params, "baseline")
+    tune_variant(params, "baseline")
     train_variant(params, "baseline")
     evaluate_variant(params, "baseline")
     folders = [path.parent for path in Path("runs").rglob(SUMS)]
@@ -81,7 +79,7 @@ def test_a_damaged_run_is_not_evaluated(store: Store, name: str, how: str) -> No
 @pytest.mark.parametrize("how", DAMAGES)
 def test_a_damaged_recipe_is_not_trained_with(store: Store, how: str) -> None:
     params = tiny_params()
-    tune(params, "baseline")
+    tune_variant(params, "baseline")
     path = paths.tune("smoke", "baseline") / "best.yaml"
     harm(path, how)
     with pytest.raises(UserError, match=rf"^{path}: is damaged"):
@@ -97,18 +95,18 @@ def test_the_report_does_not_use_damaged_files_and_names_them(
     names = [
         "runs/fake/tune/baseline/trials.csv",
         "runs/fake/tune/baseline/best.yaml",
-        "runs/fake/tuned/train/seed-0/run.json",
-        "runs/fake/tuned/train/seed-0/history.csv",
-        "runs/fake/tuned/evaluation/seeds.json",
-        "runs/fake/baseline/train/seed-0/model.safetensors",
-        "runs/fake/baseline/evaluation/predictions.parquet",
+        "runs/fake/train/tuned/seed-0/run.json",
+        "runs/fake/train/tuned/seed-0/history.csv",
+        "runs/fake/evaluation/tuned/seeds.json",
+        "runs/fake/train/baseline/seed-0/model.safetensors",
+        "runs/fake/evaluation/baseline/predictions.parquet",
     ]
     for folder in {(tmp_path / name).parent for name in names}:
         write_sums(folder, *(path.name for path in folder.iterdir()))
     for name in names:
         harm(tmp_path / name, how)
-    holes = holes_of_report(tmp_path, params, monkeypatch)
-    assert [name for name in names if f"`{name}` is damaged (SHA-256 is " not in holes] == []
+    missing = holes_of_report(tmp_path, params, monkeypatch)
+    assert [name for name in names if f"`{name}` is damaged (SHA-256 is " not in missing] == []
 
 
 @pytest.mark.parametrize("how", DAMAGES)
@@ -126,7 +124,7 @@ def test_the_report_shows_no_image_of_a_damaged_store(
 def holes_of_report(root: Path, params: Params, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(FigureCanvasAgg, "print_figure", lambda *_, **__: None)  # which takes most of the time
     write_report(params, root / "report", root, {})
-    return (root / "report/report.md").read_text().split("## Holes")[1]
+    return (root / "report/report.md").read_text().split("## Missing results")[1]
 
 
 def test_a_damaged_params_file_is_refused_or_the_keys_are_named_that_differ(tmp_path: Path) -> None:

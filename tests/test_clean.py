@@ -9,14 +9,12 @@ import pytest
 
 from pipeline import paths
 from pipeline.data.store import Store
-from pipeline.evaluation.evaluate import evaluate_variant
-from pipeline.training.variant import train_variant
 from tests.clone import ROOT
-from tests.tiny_params import tiny_params
+from tests.tiny_params import evaluate_variant, tiny_params, train_variant
 
 
 def clean(folder: Path, *options: str, answer: str = "") -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pipeline.clean", *options]
+    command = [sys.executable, "-m", "pipeline.tools.clean", *options]
     environment = {"PYTHONPATH": str(ROOT), "PATH": ""}
     return subprocess.run(command, cwd=folder, input=answer, capture_output=True, text=True, env=environment)
 

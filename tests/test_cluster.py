@@ -16,14 +16,14 @@ from pipeline import params, paths
 from pipeline.data.store import Store
 from pipeline.errors import UserError
 from pipeline.training.run import HISTORY, WEIGHTS, Run, train
-from pipeline.training.variant import train_variant, variant_runs
+from pipeline.training.runs import variant_runs
 from tests.clone import ROOT
 from tests.slurm import slurm
 from tests.test_training import NUMBERS
 from tests.tiny import CPU, settings
-from tests.tiny_params import make_stage
+from tests.tiny_params import make_stage, train_variant
 
-cluster = pytest.importorskip("pipeline.cluster", reason="needs `pip install -e '.[cluster]'`")
+cluster = pytest.importorskip("pipeline.tools.submit", reason="needs `pip install -e '.[cluster]'`")
 pytestmark = pytest.mark.timeout(900)
 
 TRAINING = {"epochs": 15, "patience_epochs": 15}
@@ -102,7 +102,7 @@ def test_an_array_of_three_runs_one_of_them_preempted(
     wait_until_over(workplace)
     assert sorted(restarts(job)) == [0, 0, 1], logs(workplace)
     before = trained(workplace, seeds=3)
-    subprocess.run([sys.executable, "-m", "stages.train", "baseline"], check=True)
+    subprocess.run([sys.executable, "-m", "stages.train"], check=True)
     assert trained(workplace, seeds=3) == before
     store = Store.open(paths.data("fashion_mnist"))
     monkeypatch.setenv("ALEXNET_STATE", "undisturbed")
@@ -115,8 +115,9 @@ def test_an_array_of_three_runs_one_of_them_preempted(
 def test_a_job_of_two_processes_is_requeued_shortly_before_its_time_is_up_and_goes_on(
     workplace: Path, real_slurm: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_stage(workplace, train=TRAINING, seeds=[0])
-    batch = ["sbatch", "--parsable", str(ROOT / "cluster/train.sbatch"), "baseline"]
+    hardware = {"accelerator": "cpu", "threads": 1, "devices": 2}
+    make_stage(workplace, train=TRAINING, seeds=[0], hardware=hardware)
+    batch = ["sbatch", "--parsable", str(ROOT / "cluster/train.sbatch")]
     environment = os.environ | {"PROCESSES": "2"}
     job = subprocess.run(batch, env=environment, capture_output=True, text=True, check=True).stdout.strip()
     history = wait_for_rows(workplace, 3)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import cores, hardware
 from pipeline.params import Hardware
+from pipeline.runtime import cores
 
 ROOT = Path(__file__).parents[1]
 TRAINED_WITH = (
@@ -61,10 +61,8 @@ def test_the_least_of_affinity_quota_and_cores_counts(
 
 
 def test_processes_of_one_machine_share_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    group = {"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4"}
-    for name, value in {**group, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(hardware, "usable_cores", lambda: 8)
-    assert hardware.set_threads(Hardware(accelerator="cpu", threads=None, devices=1, compile=False)) == 2
-    monkeypatch.delenv("MASTER_PORT")  # a variable that is left over by itself says nothing
-    assert hardware.set_threads(Hardware(accelerator="cpu", threads=None, devices=1, compile=False)) == 8
+    monkeypatch.setattr("pipeline.params.usable_cores", lambda: 8)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")  # a variable that is left over by itself says nothing
+    assert Hardware().thread_count == 8
+    assert Hardware(devices=4).thread_count == 2
+    assert Hardware(devices=4, threads=3).thread_count == 3

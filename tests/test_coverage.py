@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from pipeline.statistics.coverage import (
+from benchmarks.coverage import (
     BOOTSTRAP,
     COLUMNS,
     HALF_WIDTHS,
@@ -22,8 +22,8 @@ from pipeline.statistics.coverage import (
     holding,
     simulate,
 )
-from pipeline.statistics.margins import half_width
-from pipeline.statistics.simulation import Setting, both_below, draw, fitted, latent_of
+from benchmarks.simulation import Setting, both_below, draw, fitted, latent_of
+from pipeline.claims.margins import half_width
 
 FEW = 300
 KEY = ["method", "setting", "seeds"]

@@ -24,7 +24,7 @@ from tests.test_data_sources import NOWHERE, Quiet, arrays, web_server
 CIFAR10 = Data(
     folder=None,
     dataset="cifar10",
-    canvas_px=32,
+    image_size=32,
     train_images=None,
     validation_images=10,
     test_images=None,
@@ -40,7 +40,7 @@ RECORD = np.dtype([("label", "u1"), ("red", "u1", (32, 32)), ("green", "u1", (32
 Members = dict[str, bytes]
 
 
-def made_up(images: int = IMAGES) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def synthetic(images: int = IMAGES) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Pixels and labels of each file."""
     random = np.random.default_rng(0)
     return {
@@ -51,14 +51,14 @@ def made_up(images: int = IMAGES) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 def binary(pixels: np.ndarray, labels: np.ndarray) -> bytes:
     records = np.empty(len(labels), RECORD)
     records["label"] = labels
-    for channel, colour in enumerate(("red", "green", "blue")):
-        records[colour] = pixels[..., channel]
+    for channel, color in enumerate(("red", "green", "blue")):
+        records[color] = pixels[..., channel]
     return records.tobytes()
 
 
 def whole() -> Members:
     """The archive's files, in its own order."""
-    batches = {f"{FOLDER}/{name}": binary(*arrays) for name, arrays in made_up().items()}
+    batches = {f"{FOLDER}/{name}": binary(*arrays) for name, arrays in synthetic().items()}
     names = "".join(f"{name}\n" for name in CLASSES) + "\n"
     return {f"{FOLDER}/batches.meta.txt": names.encode(), f"{FOLDER}/readme.html": b"<p>", **batches}
 
@@ -108,7 +108,7 @@ def archive(kept: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
 
 def assert_made_up(raw: sources.RawImages, images: int = IMAGES) -> None:
     train, test = arrays(raw)
-    *batches, (test_pixels, test_labels) = made_up(images).values()
+    *batches, (test_pixels, test_labels) = synthetic(images).values()
     assert np.array_equal(train.pixels, np.concatenate([pixels for pixels, _ in batches]))
     assert np.array_equal(train.labels, np.concatenate([labels for _, labels in batches]))
     assert np.array_equal(test.pixels, test_pixels)
@@ -118,7 +118,7 @@ def assert_made_up(raw: sources.RawImages, images: int = IMAGES) -> None:
     assert raw.channels == 3
     assert raw.classes == CLASSES
     assert raw.sources == {
-        name: hashlib.sha256(binary(*arrays)).hexdigest() for name, arrays in made_up(images).items()
+        name: hashlib.sha256(binary(*arrays)).hexdigest() for name, arrays in synthetic(images).items()
     }
 
 
@@ -156,7 +156,7 @@ def test_the_store_holds_the_same_pixels(kept: Path, archive: bytes, workplace: 
     put(kept, archive)
     prepare(CIFAR10, workplace / "out", workers=1)
     store = Store.open(workplace / "out")
-    pixels, labels = made_up()["test_batch.bin"]
+    pixels, labels = synthetic()["test_batch.bin"]
     assert np.array_equal(store.split("test").images, pixels)
     assert np.array_equal(store.split("test").labels, labels)
     assert store.meta.counts == {"train": 5 * IMAGES - 10, "val": 10, "test": IMAGES}
@@ -376,7 +376,7 @@ def test_images_of_ones_own_are_not_called_fashion_mnist(copy: Path) -> None:
 
 @pytest.mark.slow
 def test_an_archive_of_the_published_size_arrives(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    images = made_up(10_000)
+    images = synthetic(10_000)
     members = whole() | {f"{FOLDER}/{name}": binary(*arrays) for name, arrays in images.items()}
     put(paths.downloads() / "cifar-10", publish(packed(members), monkeypatch))
     raw = sources.load(CIFAR10)

@@ -25,11 +25,11 @@ from pipeline.params import Data
 
 REAL = Path(__file__).parents[1].parent / "shared/data/imagenet-sample-200.tar"
 CLASSES = ["ash", "birch", "cedar"]
-CANVAS_PX = 16
+IMAGE_SIZE = 16
 
 
 def settings(folder: Path, **changes: Any) -> Data:
-    values = {"folder": str(folder), "dataset": "trees", "canvas_px": CANVAS_PX, "split_seed": 0}
+    values = {"folder": str(folder), "dataset": "trees", "image_size": IMAGE_SIZE, "split_seed": 0}
     return Data(**{**values, "train_images": None, "validation_images": 30, "test_images": None, **changes})
 
 
@@ -55,7 +55,7 @@ def central(image: Image.Image) -> Image.Image:
 
 
 def write_folder(folder: Path, train: int = 40, test: int = 5) -> Path:
-    """`train` and `test` images of each class, of one colour that tells class and number, and of many sizes."""
+    """`train` and `test` images of each class, of one color that tells class and number, and of many sizes."""
     for split, count in {"train": train, "test": test}.items():
         for label, name in enumerate(CLASSES):
             (folder / split / name).mkdir(parents=True)
@@ -108,18 +108,18 @@ def test_rotation_by_exif_is_not_applied() -> None:
 
 
 @pytest.mark.parametrize(
-    ("width", "height", "canvas_px"),
+    ("width", "height", "image_size"),
     [(32, 32, 76), (500, 375, 256), (375, 500, 256), (301, 256, 256), (86, 130, 256), (1600, 1203, 256), (1, 900, 8)],
 )
-def test_the_central_square_is_resized_as_pillow_does(width: int, height: int, canvas_px: int) -> None:
-    assert_as_pillow(photograph(width, height), canvas_px)
+def test_the_central_square_is_resized_as_pillow_does(width: int, height: int, image_size: int) -> None:
+    assert_as_pillow(photograph(width, height), image_size)
 
 
-def assert_as_pillow(image: Image.Image, canvas_px: int, found: NDArray[np.uint8] | None = None) -> None:
+def assert_as_pillow(image: Image.Image, image_size: int, found: NDArray[np.uint8] | None = None) -> None:
     """`found`, or what is made of the image."""
     square = central(image)
-    expected = np.asarray(square.resize((canvas_px, canvas_px), Image.Resampling.BILINEAR)).astype(int)
-    found = decoding.on_canvas(np.array(square), canvas_px) if found is None else found
+    expected = np.asarray(square.resize((image_size, image_size), Image.Resampling.BILINEAR)).astype(int)
+    found = decoding.on_canvas(np.array(square), image_size) if found is None else found
     assert found.dtype == np.uint8
     difference = np.abs(found - expected)  # both work in fixed point, with weights of different precision
     assert difference.max() <= 2
@@ -167,7 +167,7 @@ def test_formats_are_known_by_content_and_hidden_files_are_no_images(tmp_path: P
 
 @pytest.mark.parametrize("workers", [2, 3])
 def test_the_number_of_workers_changes_no_byte(tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.data.chunks.CHUNK_BYTES", 7 * CANVAS_PX**2 * 3)
+    monkeypatch.setattr("pipeline.data.decoding_workers.BATCH_BYTES", 7 * IMAGE_SIZE**2 * 3)
     folder = write_folder(tmp_path / "images", test=40)
     (folder / "test/ash/010.jpg").write_bytes(b"no image")
     prepare(settings(folder), tmp_path / "one", workers=1)
@@ -273,6 +273,20 @@ def test_more_than_one_in_a_hundred_is_one_message_and_no_store(tmp_path: Path) 
     )
     assert "test/ash/001.jpg: is none of JPEG" in message
     assert "\n" not in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_class_that_loses_its_last_training_image_is_named(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "images", train=80)
+    for image in sorted((folder / "train/birch").iterdir())[1:]:
+        image.unlink()
+    (folder / "train/birch/000.jpg").write_bytes(b"no image")
+    with pytest.raises(UserError) as caught:
+        prepare(settings(folder), tmp_path / "out", workers=1)
+    assert str(caught.value).startswith("data.folder: no training image of birch can be used; accepted is at least one")
+    assert str(caught.value).endswith(
+        "Replace such files, or remove the class: train/birch/000.jpg: is none of JPEG, PNG, WEBP, GIF, BMP, TIFF"
+    )
     assert not (tmp_path / "out").exists()
 
 

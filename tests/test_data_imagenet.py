@@ -29,7 +29,7 @@ from tests.test_data_folder import assert_as_pillow, contents, encoded, photogra
 SHARED = Path(__file__).parents[1].parent / "shared/data"
 REAL = SHARED / "imagenet-sample-200.tar"
 REAL_KIT = SHARED / "ILSVRC2012_devkit_t12.tar.gz"
-CANVAS_PX = 16
+IMAGE_SIZE = 16
 BOTH = pytest.mark.parametrize("dataset", ["imagenet2012", "imagenet2010"])
 
 
@@ -39,9 +39,9 @@ def _tiny_contests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         made.publish(monkeypatch, dataset, tmp_path)
 
 
-def settings(folder: Path, dataset: str = "imagenet2012", canvas_px: int = CANVAS_PX) -> Data:
+def settings(folder: Path, dataset: str = "imagenet2012", image_size: int = IMAGE_SIZE) -> Data:
     counts: dict[str, Any] = {"train_images": None, "validation_images": 5, "test_images": None}
-    return Data(folder=str(folder), dataset=dataset, canvas_px=canvas_px, split_seed=0, **counts)
+    return Data(folder=str(folder), dataset=dataset, image_size=image_size, split_seed=0, **counts)
 
 
 def loaded(folder: Path, dataset: str = "imagenet2012") -> RawImages:
@@ -100,7 +100,7 @@ def in_archive(images: sources.Images) -> InArchive:
 
 
 def sample(tmp_path: Path) -> Tiny:
-    """The tiny contest, with real ImageNet files in place of its one-coloured images."""
+    """The tiny contest, with real ImageNet files in place of its one-colored images."""
     subprocess.run(["tar", "xf", REAL, "-C", tmp_path], check=True)
     files = [file.read_bytes() for file in sorted(tmp_path.rglob("*.JPEG"))]
     data = tiny("imagenet2012")
@@ -159,7 +159,7 @@ def test_odd_files_in_an_archive_are_read_as_pillow_reads_them(tmp_path: Path, k
     name = f"{WNIDS[1]}_3.JPEG"
     train = with_file(tmp_path / "download", name, ODD[kind])
     image = Image.open(io.BytesIO(ODD[kind])).convert("RGB")
-    assert_as_pillow(image, CANVAS_PX, train.load(row_of(train, name), CANVAS_PX).pixels)
+    assert_as_pillow(image, IMAGE_SIZE, train.load(row_of(train, name), IMAGE_SIZE).pixels)
 
 
 def test_rotation_by_exif_is_not_applied_in_an_archive_either(tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_rotation_by_exif_is_not_applied_in_an_archive_either(tmp_path: Path) ->
     name = f"{WNIDS[1]}_3.JPEG"
     train = with_file(tmp_path / "download", name, encoded(photograph(91, 67), exif=exif))
     stored = Image.open(io.BytesIO(encoded(photograph(91, 67))))
-    assert_as_pillow(stored, CANVAS_PX, train.load(row_of(train, name), CANVAS_PX).pixels)
+    assert_as_pillow(stored, IMAGE_SIZE, train.load(row_of(train, name), IMAGE_SIZE).pixels)
 
 
 def with_file(folder: Path, name: str, content: bytes) -> Files:
@@ -195,8 +195,8 @@ def test_a_corrupt_file_in_an_archive_is_listed_with_its_reason(tmp_path: Path, 
     train = with_file(tmp_path / "download", name, content)
     row = row_of(train, name)
     assert train.name(row) == f"train/{WNIDS[1]}/{name}"
-    assert train.load(row, CANVAS_PX).pixels is None
-    assert reason in train.load(row, CANVAS_PX).problem
+    assert train.load(row, IMAGE_SIZE).pixels is None
+    assert reason in train.load(row, IMAGE_SIZE).problem
 
 
 def test_the_archives_are_not_unpacked_and_serve_several_processes(tmp_path: Path) -> None:

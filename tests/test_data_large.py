@@ -17,6 +17,7 @@ from PIL import Image
 from pipeline.data import sources
 from pipeline.data.prepare import prepare
 from pipeline.data.sources import decoding
+from pipeline.data.store import Store
 from pipeline.errors import UserError
 from tests.test_data_folder import absurd_jpeg, encoded, photograph, png, settings, write_folder
 
@@ -69,6 +70,7 @@ LOADED = """
 import re, sys
 from pathlib import Path
 from pipeline.data.sources import decoding
+from pipeline.data.store import Store
 
 def peak():  # getrusage's would begin with the memory of the process that started this one
     return 1024 * int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
@@ -128,6 +130,16 @@ def test_the_limit_is_that_of_the_pixels_as_rgb_whatever_the_file_takes(options:
         "cannot be decoded (it has 0 megapixels, 21000 bytes as 8-bit RGB; accepted are at most 0 megapixels, "
         "20999 bytes)"
     )
+
+
+def test_a_film_among_the_photographs_is_skipped_unread(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "images", test=40)
+    with (folder / "test/ash/film.mov").open("wb") as film:
+        film.truncate(2**40)
+    prepare(settings(folder), tmp_path / "out", workers=1)
+    (skipped,) = Store.open(tmp_path / "out").meta.skipped
+    assert skipped.file == "test/ash/film.mov"
+    assert skipped.reason == "cannot be read (it has 1099511627776 bytes; accepted are at most 2147483648)"
 
 
 @pytest.mark.parametrize("content", [png(SIDE, SIDE), encoded(photograph(91, 67), format="PNG"), b"no image"])

@@ -15,7 +15,7 @@ from pipeline.data.store import Store
 from tests.test_data_folder import settings
 
 ROOT = Path(__file__).parents[1]
-CLASSES, CANVAS_PX, LIMIT_BYTES = 100, 32, 1.5e9
+CLASSES, IMAGE_SIZE, LIMIT_BYTES = 100, 32, 1.5e9
 IMAGENET = 1_331_167  # images
 
 
@@ -35,7 +35,7 @@ def peak_bytes(folder: Path, out: Path) -> int:
         "import sys; from pathlib import Path; from pipeline.data.prepare import prepare; "
         "from pipeline.params import Data; prepare(Data.model_validate_json(sys.argv[1]), Path(sys.argv[2]), workers=2)"
     )
-    data = settings(folder, canvas_px=CANVAS_PX, validation_images=500).model_dump_json()
+    data = settings(folder, image_size=IMAGE_SIZE, validation_images=500).model_dump_json()
     peak = 0
     with subprocess.Popen([sys.executable, "-c", program, data, str(out)], cwd=ROOT) as process:
         tree = psutil.Process(process.pid)

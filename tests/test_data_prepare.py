@@ -1,6 +1,7 @@
 """The store holds the images asked for, measured exactly, and appears whole or not at all."""
 
 import errno
+import os
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,6 @@ import pytest
 from PIL import Image
 
 from pipeline.data import sources
-from pipeline.data.array_file import ArrayFile
 from pipeline.data.prepare import prepare
 from pipeline.data.sources import Arrays, RawImages
 from pipeline.data.statistics import PixelStatistics, Sums
@@ -23,7 +23,7 @@ from pipeline.params import Data
 
 
 def settings(**changes: Any) -> Data:
-    values = {"folder": None, "dataset": "fashion_mnist", "canvas_px": 12, "split_seed": 3}
+    values = {"folder": None, "dataset": "fashion_mnist", "image_size": 12, "split_seed": 3}
     return Data(**{**values, "train_images": 100, "validation_images": 40, "test_images": 50, **changes})
 
 
@@ -68,7 +68,7 @@ def test_splits_hold_the_same_number_of_each_class(raw: RawImages, tmp_path: Pat
 
 
 def test_test_images_are_the_first_of_each_class(raw: RawImages, tmp_path: Path) -> None:
-    prepare(settings(canvas_px=8), tmp_path / "out")
+    prepare(settings(image_size=8), tmp_path / "out")
     assert np.array_equal(Store.open(tmp_path / "out").split("test").images, pixels(raw.test)[:50])
 
 
@@ -100,15 +100,15 @@ def test_a_number_of_images_that_cannot_be_had_names_the_key(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("canvas_px", [5, 8, 12])
-def test_an_image_on_the_canvas_is_what_pillow_makes_of_it(raw: RawImages, canvas_px: int) -> None:
+@pytest.mark.parametrize("image_size", [5, 8, 12])
+def test_an_image_on_the_canvas_is_what_pillow_makes_of_it(raw: RawImages, image_size: int) -> None:
     image = pixels(raw.train)[7]
-    found = raw.train.load(7, canvas_px).pixels
+    found = raw.train.load(7, image_size).pixels
     assert found is not None
-    assert found.shape == (canvas_px, canvas_px, image.shape[-1])
+    assert found.shape == (image_size, image_size, image.shape[-1])
     for channel in range(image.shape[-1]):
         picture = Image.fromarray(np.ascontiguousarray(image[..., channel]))
-        resized = picture.resize((canvas_px, canvas_px), Image.Resampling.BILINEAR)
+        resized = picture.resize((image_size, image_size), Image.Resampling.BILINEAR)
         assert np.array_equal(found[..., channel], np.asarray(resized))
 
 
@@ -160,19 +160,18 @@ def test_an_earlier_store_is_replaced_and_nothing_else_is_left(grey: RawImages, 
 def test_a_disk_that_fills_up_half_way_leaves_nothing(
     grey: RawImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = ArrayFile.write
-    batches: list[int] = []
+    allocate, allocated = os.posix_fallocate, []
 
-    def full_disk(file: ArrayFile, first: int, rows: np.ndarray) -> None:
-        if batches:
+    def full_disk(file: int, first: int, length: int) -> None:
+        if allocated:
             raise OSError(errno.ENOSPC, "No space left on device")
-        batches.append(len(rows))
-        write(file, first, rows)
+        allocated.append(length)
+        allocate(file, first, length)
 
-    monkeypatch.setattr(ArrayFile, "write", full_disk)
+    monkeypatch.setattr(os, "posix_fallocate", full_disk)
     with pytest.raises(UserError, match=r"out: cannot be written \(No space left on device\); \d+ bytes are needed"):
         prepare(settings(), tmp_path / "data/out", workers=1)
-    assert batches
+    assert allocated == [100 * 12 * 12 + 128]
     assert list((tmp_path / "data").iterdir()) == []
 
 
@@ -182,9 +181,9 @@ def test_too_little_free_space_is_said_before_starting(
     needed = (100 + 40 + 50) * (12 * 12 + 8) + 12 * 12 * 4
     usage = namedtuple("usage", "free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(needed - 1))
-    monkeypatch.setattr(ArrayFile, "create", lambda file: pytest.fail("writing has started"))
+    monkeypatch.setattr(Arrays, "load", lambda *_: pytest.fail("work has started"))
     with pytest.raises(UserError, match=f"out: .*No space left.*{needed} bytes are needed"):
-        prepare(settings(), tmp_path / "out")
+        prepare(settings(), tmp_path / "out", workers=1)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -194,10 +193,10 @@ def test_an_interrupt_leaves_the_earlier_store(
     prepare(settings(), tmp_path / "out")
     before = contents(tmp_path)
 
-    def interrupt(file: ArrayFile, first: int, rows: np.ndarray) -> None:
+    def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ArrayFile, "write", interrupt)
+    monkeypatch.setattr(Arrays, "load", interrupt)
     with pytest.raises(KeyboardInterrupt):
         prepare(settings(train_images=50), tmp_path / "out", workers=1)
     assert contents(tmp_path) == before

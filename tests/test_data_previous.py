@@ -3,11 +3,13 @@
 import json
 import os
 import shutil
+from collections import namedtuple
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from pipeline import paths
@@ -49,7 +51,7 @@ def is_left(data: Data, out: Path, capsys: pytest.CaptureFixture[str]) -> bool:
 def test_the_same_store_is_verified_and_left(images: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert not is_left(settings(images), out, capsys)
     assert is_left(settings(images), out, capsys)
-    (note,) = (paths.state() / "prepared").iterdir()
+    (note,) = (paths.state() / "prepared").glob("*.json")
     assert list(json.loads(note.read_text())) == ["meta.json"]
 
 
@@ -93,7 +95,7 @@ def test_a_change_in_the_folder_writes_the_store_again(
     assert is_left(settings(images), out, capsys)
 
 
-@pytest.mark.parametrize("setting", [{"canvas_px": 17}, {"split_seed": 1}, {"train_images": 50}])
+@pytest.mark.parametrize("setting", [{"image_size": 17}, {"split_seed": 1}, {"train_images": 50}])
 def test_another_setting_writes_another_store_and_the_first_ones_again(
     images: Path, out: Path, capsys: pytest.CaptureFixture[str], setting: dict[str, int]
 ) -> None:
@@ -116,6 +118,14 @@ def test_another_version_of_a_decoder_or_of_the_code_writes_the_store_again(
         assert not is_left(settings(images), out, capsys)
 
 
+def test_memory_that_admits_smaller_images_only_writes_the_store_again(
+    images: Path, out: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(settings(images), out, workers=1)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: namedtuple("memory", "total")(1 << 30))
+    assert not is_left(settings(images), out, capsys)
+
+
 def damaged_image(out: Path) -> None:
     content = bytearray((out / "val/images.npy").read_bytes())
     content[-1] ^= 1
@@ -131,7 +141,7 @@ def other_meta(out: Path) -> None:
 
 
 def cut_note(out: Path) -> None:
-    (note,) = (paths.state() / "prepared").iterdir()
+    (note,) = (paths.state() / "prepared").glob("*.json")
     note.write_bytes(note.read_bytes()[:5])
 
 
@@ -221,10 +231,10 @@ def test_a_link_to_an_empty_folder_or_to_a_store_stays_a_link(images: Path, out:
     (tmp_path / "large-disk").mkdir()
     out.parent.mkdir()
     out.symlink_to(tmp_path / "large-disk")
-    for canvas_px in (16, 17):
-        prepare(settings(images, canvas_px=canvas_px), out, workers=1)
+    for image_size in (16, 17):
+        prepare(settings(images, image_size=image_size), out, workers=1)
         assert out.is_symlink()
-        assert Store.open(tmp_path / "large-disk").meta.canvas_px == canvas_px
+        assert Store.open(tmp_path / "large-disk").meta.image_size == image_size
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "images", "large-disk"]
 
 

@@ -24,7 +24,7 @@ from pipeline.params import Data
 FASHION_MNIST = Data(
     folder=None,
     dataset="fashion_mnist",
-    canvas_px=28,
+    image_size=28,
     train_images=None,
     validation_images=1,
     test_images=None,

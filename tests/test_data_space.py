@@ -1,5 +1,6 @@
-"""Before a store is made it is said what that takes, and where it is not there."""
+"""Before a store is made it is stated what that takes, and where it is not there."""
 
+import re
 import shutil
 import tempfile
 from collections import namedtuple
@@ -7,36 +8,32 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.data import space
 from pipeline.data.prepare import prepare
-from pipeline.data.space import Space
 from pipeline.errors import UserError
 from tests.test_data_folder import settings, write_folder
 
 STORE_BYTES = 10**9
 
 
-def needs(workplace: Path, cache: str | None) -> list[str]:
-    """What a store in data/ needs bytes for, where DVC's configuration has these lines; None: without DVC."""
+def stated(workplace: Path, cache: str | None, store_bytes: int = STORE_BYTES) -> str:
+    """What is stated of a store in data/, where DVC's configuration has these lines; None: without DVC."""
     if cache is not None:
         (workplace / ".dvc").mkdir()
         (workplace / ".dvc/config").write_text(f"[cache]\n{cache}\n")
-    space = Space.of(workplace / ".state/prepare/a", workplace / "data/trees", STORE_BYTES)
-    assert all(need.bytes == STORE_BYTES for need in space.needs)
+    (workplace / "data").mkdir()
+    said = space.require(workplace / "data/trees", store_bytes)
     assert not list(workplace.rglob("*.partial"))
-    return [need.what for need in space.needs]
+    return said
 
 
 @pytest.mark.parametrize(
-    ("cache", "found"),
-    [
-        (None, ["for the store"]),
-        ("type = copy", ["for the store", "for the copy in DVC's cache"]),
-        ("type = hardlink", ["for the store"]),
-        ("type = symlink,copy", ["for the store"]),
-    ],
+    ("cache", "copied"),
+    [(None, False), ("type = copy", True), ("type = hardlink", False), ("type = symlink,copy", False)],
 )
-def test_dvcs_cache_counts_where_it_copies(workplace: Path, cache: str | None, found: list[str]) -> None:
-    assert needs(workplace, cache) == found
+def test_dvcs_cache_counts_where_it_copies(workplace: Path, cache: str | None, copied: bool) -> None:
+    copy = ", 1.00GB for the copy in DVC's cache" if copied else ""
+    assert re.fullmatch(rf"needed: 1.00GB for the store{copy}; \S+ free in {workplace}/data", stated(workplace, cache))
 
 
 def test_a_cache_on_another_file_system_counts_whatever_the_links(workplace: Path) -> None:
@@ -44,43 +41,58 @@ def test_a_cache_on_another_file_system_counts_whatever_the_links(workplace: Pat
     if not other.is_dir() or other.stat().st_dev == workplace.stat().st_dev:
         pytest.skip("no second file system")
     with tempfile.TemporaryDirectory(dir=other) as cache:
-        found = needs(workplace, f"dir = {cache}\ntype = symlink")
-    assert found == ["for the store", "for the copy in DVC's cache"]
+        said = stated(workplace, f"dir = {cache}\ntype = symlink", 10**6)
+        assert said.startswith("needed: 1.00MB for the store, 1.00MB for the copy in DVC's cache; ")
+        assert re.search(rf" free in {workplace}/data, \S+ free in {cache}$", said)
 
 
-def test_too_little_room_for_the_caches_copy_is_said_before_starting(
-    workplace: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_store_behind_a_link_is_cached_as_any_other(
+    workplace: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    usage = namedtuple("usage", "free")
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(2 * STORE_BYTES - 1))
+    (workplace / "data").mkdir()
+    (workplace / "data/trees").symlink_to(tmp_path_factory.mktemp("large-disk") / "trees")
     (workplace / ".dvc").mkdir()
     (workplace / ".dvc/config").write_text("[cache]\ntype = copy\n")
-    space = Space.of(workplace / ".state/prepare/a", workplace / "data/trees", STORE_BYTES)
+    said = space.require(workplace / "data/trees", STORE_BYTES)
+    assert "for the copy in DVC's cache" in said
+    assert "/large-disk" in said
+
+
+@pytest.mark.parametrize("spare", [-1, 0])
+def test_too_little_room_for_the_caches_copy_is_said_before_starting(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, spare: int
+) -> None:
+    usage = namedtuple("usage", "free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(2 * STORE_BYTES + spare))
+    if spare == 0:
+        assert "2.00GB free" in stated(workplace, "type = copy")
+        return
     with pytest.raises(UserError, match=r"trees: cannot be written \(No space left") as caught:
-        space.check()
-    needed = f"{2 * STORE_BYTES} bytes are needed in {workplace}"
-    assert needed in str(caught.value)
+        stated(workplace, "type = copy")
+    assert f"{2 * STORE_BYTES} bytes are needed in {workplace}" in str(caught.value)
     assert "1.00GB for the store, 1.00GB for the copy in DVC's cache" in str(caught.value)
 
 
-def test_a_large_stores_line_says_how_dvc_would_link(workplace: Path) -> None:
-    (workplace / ".dvc").mkdir()
-    (workplace / ".dvc/config").write_text("[cache]\ntype = copy\n")
-    space = Space.of(workplace / ".state/prepare/a", workplace / "data/trees", 262 * 10**9)
-    assert "262GB for the copy in DVC's cache (none with `dvc config --local cache.type " in space.plan(10, 60)
+def test_a_large_stores_line_says_how_dvc_would_link(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: namedtuple("usage", "free")(10**12))
+    said = stated(workplace, "type = copy", 262 * 10**9)
+    assert "262GB for the copy in DVC's cache (none with `dvc config --local cache.type " in said
 
 
-def test_what_is_there_from_an_earlier_process_is_not_needed_again(workplace: Path) -> None:
-    grown = workplace / ".state/prepare/a/store/train/images.npy"
-    grown.parent.mkdir(parents=True)
-    grown.write_bytes(bytes(1 << 20))
-    space = Space.of(workplace / ".state/prepare/a", workplace / "data/trees", STORE_BYTES)
-    assert space.needs[0].bytes == STORE_BYTES - (1 << 20)
-
-
-def test_one_line_says_bytes_minutes_and_what_is_free(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_line_states_images_bytes_and_what_is_free(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     prepare(settings(write_folder(workplace / "images")), workplace / "data/trees", workers=1)
     (line,) = capsys.readouterr().out.splitlines()
-    assert line.startswith("prepare: 135 images; needed: ")
-    assert " for the store, about 1 min; " in line
-    assert f" free in {workplace}/.state/prepare/" in line
+    expected = rf"prepare: 135 images; needed: 108kB for the store; \S+ free in {workplace}/data"
+    assert re.fullmatch(expected, line)
+
+
+def test_what_a_killed_attempt_left_is_cleared_before_room_is_looked_for(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = workplace / "data/.trees.partial/new/train/images.npy"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(bytes(1000))
+    usage = namedtuple("usage", "free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0 if left.exists() else 2**40))
+    prepare(settings(write_folder(workplace / "images")), workplace / "data/trees", workers=1)
+    assert [path.name for path in (workplace / "data").iterdir()] == ["trees"]

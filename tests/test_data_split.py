@@ -15,7 +15,7 @@ from pipeline.params import Data
 
 
 def settings(**changes: Any) -> Data:
-    values = {"folder": None, "dataset": "fashion_mnist", "canvas_px": 12, "split_seed": 3}
+    values = {"folder": None, "dataset": "fashion_mnist", "image_size": 12, "split_seed": 3}
     return Data(**{**values, "train_images": 100, "validation_images": 40, "test_images": None, **changes})
 
 

@@ -1,6 +1,7 @@
 """The reader takes a store that is whole, and names the file where it is not."""
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.data import sources
+from pipeline.data import store as module
 from pipeline.data.prepare import prepare
 from pipeline.data.sources import Arrays, RawImages
 from pipeline.data.store import ARRAYS, Store
@@ -21,7 +23,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     images = np.random.default_rng(0).integers(0, 256, (60, 6, 6, 1), np.uint8)
     raw = RawImages(Arrays(images, labels), Arrays(images, labels), 1, ["a", "b", "c"], {"file": "0" * 64})
     monkeypatch.setattr(sources, "load", lambda data: raw)
-    asked = {"canvas_px": 6, "train_images": 30, "validation_images": 15, "test_images": None, "split_seed": 0}
+    asked = {"image_size": 6, "train_images": 30, "validation_images": 15, "test_images": None, "split_seed": 0}
     prepare(Data(folder=None, dataset="fashion_mnist", **asked), tmp_path / "store")  # type: ignore[arg-type]
     return tmp_path / "store"
 
@@ -119,3 +121,15 @@ def test_a_truncated_meta_file_is_refused(folder: Path) -> None:
     (folder / "meta.json").write_text((folder / "meta.json").read_text()[:-50])
     with pytest.raises(UserError, match=r"meta\.json: Invalid JSON"):
         Store.open(folder)
+
+
+def test_a_large_arrays_checksum_is_what_split_and_sha256sum_print(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PART_BYTES", 1 << 20)
+    for size in (1 << 20, (1 << 20) + 1, 5 << 19, 3 << 20):
+        path = tmp_path / "array"
+        path.write_bytes(np.random.default_rng(size).bytes(size))
+        filtered = "split -b 1M --filter=sha256sum array | sha256sum" if size > 1 << 20 else "sha256sum array"
+        printed = subprocess.run(filtered, shell=True, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+        assert module.checksum(path) == printed.split()[0]

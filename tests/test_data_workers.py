@@ -17,7 +17,6 @@ import numpy as np
 import psutil
 import pytest
 
-from pipeline import paths
 from pipeline.data import sources
 from pipeline.data.prepare import prepare
 from pipeline.data.sources import MOST_BYTES, Arrays, Loaded, RawImages
@@ -33,14 +32,14 @@ IN_SMALL_FILE_SYSTEM = 'mount -t tmpfs -o size=1m none "$1" && shift && exec "$@
 
 @dataclass(frozen=True)
 class Slow(Arrays):
-    def load(self, row: int, canvas_px: int, most_bytes: int = MOST_BYTES) -> Loaded:
+    def load(self, row: int, image_size: int, most_bytes: int = MOST_BYTES) -> Loaded:
         time.sleep(0.05)
-        return super().load(row, canvas_px)
+        return super().load(row, image_size)
 
 
 @dataclass(frozen=True)
 class Deadly(Arrays):
-    def load(self, row: int, canvas_px: int, most_bytes: int = MOST_BYTES) -> Loaded:
+    def load(self, row: int, image_size: int, most_bytes: int = MOST_BYTES) -> Loaded:
         os.kill(os.getpid(), signal.SIGKILL)
         raise AssertionError
 
@@ -52,8 +51,8 @@ def prepare_made_up(out: Path, train_images: int, kind: type[Arrays] = Arrays) -
     raw = RawImages(images, images, 1, list("abcdefghij"), {"file": "0" * 64})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sources, "load", lambda data: raw)
-        patch.setattr("pipeline.data.chunks.CHUNK_BYTES", 4096)
-        asked = {"canvas_px": 64, "train_images": train_images, "validation_images": 10, "test_images": 10}
+        patch.setattr("pipeline.data.decoding_workers.BATCH_BYTES", 4096)
+        asked = {"image_size": 64, "train_images": train_images, "validation_images": 10, "test_images": 10}
         prepare(Data.model_validate({"folder": None, "dataset": "fashion_mnist", "split_seed": 0, **asked}), out, 2)
 
 
@@ -71,7 +70,7 @@ def slow_prepare(out: Path) -> Iterator[tuple["subprocess.Popen[str]", list[psut
         try:
             until(lambda: len(psutil.Process(process.pid).children()) == 2)
             workers = psutil.Process(process.pid).children()
-            until(lambda: bool(list(paths.state().glob("prepare/*/store/test/images.npy"))))
+            until((out.parent / f".{out.name}.partial/new/test/images.npy").exists)
             yield process, workers
         finally:
             process.kill()
@@ -105,29 +104,60 @@ def test_an_interrupt_from_the_keyboard_ends_all_and_leaves_nothing(tmp_path: Pa
 INTERRUPTED_AT_ITS_START = """
 import os, signal
 from concurrent.futures import ProcessPoolExecutor
+from pipeline.runtime.exit_status import exit_status
 from tests.test_data_workers import *
 
 launch = ProcessPoolExecutor._launch_processes
 
 def launched_and_interrupted(pool):
     launch(pool)
-    os.kill(os.getpid(), signal.SIGINT)
+    os.kill(os.getpid(), signal.{signal})
 
 ProcessPoolExecutor._launch_processes = launched_and_interrupted
-prepare_made_up(Path({out!r}), 900, Slow)
+sys.exit(exit_status(lambda: prepare_made_up(Path({out!r}), 900, Slow)))
 """
 
 
-def test_an_interrupt_while_the_workers_are_being_started_ends_all_too(tmp_path: Path) -> None:
-    program = INTERRUPTED_AT_ITS_START.format(out=str(tmp_path / "out"))
+@pytest.mark.parametrize(("received", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_stage_that_is_interrupted_while_it_starts_its_workers_ends_with_them(
+    tmp_path: Path, received: str, status: int
+) -> None:
+    program = INTERRUPTED_AT_ITS_START.format(out=str(tmp_path / "out"), signal=received)
     settings: dict[str, Any] = {"preexec_fn": heeding_ctrl_c, "start_new_session": True, "stderr": subprocess.PIPE}
     with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, **settings) as process:
         try:
-            assert process.wait(timeout=60) == -signal.SIGINT
+            assert process.wait(timeout=60) == status
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_after_kill_9_what_was_left_is_cleared_and_the_store_is_that_of_an_undisturbed_run(tmp_path: Path) -> None:
+    prepare_made_up(tmp_path / "undisturbed/out", 900)
+    with slow_prepare(tmp_path / "out") as (process, workers):
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        until(lambda: not any(worker.is_running() for worker in workers))
+    assert [path.name for path in tmp_path.glob(".*")] == [".out.partial"]
+    assert not (tmp_path / "out").exists()
+    prepare_made_up(tmp_path / "out", 900)
+    assert not list(tmp_path.glob(".*"))
+    undisturbed, found = (
+        {path.relative_to(folder): content for path, content in contents(folder).items()}
+        for folder in (tmp_path / "undisturbed/out", tmp_path / "out")
+    )
+    assert found == undisturbed
+
+
+def test_two_at_once_write_one_store_and_the_second_finds_it(tmp_path: Path) -> None:
+    program = f"from tests.test_data_workers import *; prepare_made_up(Path({str(tmp_path / 'out')!r}), 50, Slow)"
+    command = [sys.executable, "-c", program]
+    pair = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = sorted(process.communicate()[0] for process in pair)
+    assert [process.returncode for process in pair] == [0, 0]
+    assert "holds these images already" in said[0]
+    assert "70 images; needed: " in said[1]
 
 
 def test_a_worker_that_is_killed_is_one_message(tmp_path: Path) -> None:
@@ -137,8 +167,7 @@ def test_a_worker_that_is_killed_is_one_message(tmp_path: Path) -> None:
 
 
 def fill_the_disk(folder: Path, foreseen: bool) -> None:
-    """A store that fits, then one that does not. Both grow on that disk."""
-    os.environ["ALEXNET_STATE"] = str(folder / "state")
+    """A store that fits, then one that does not."""
     prepare_made_up(folder / "out", 50)
     before = contents(folder / "out")
     with pytest.MonkeyPatch.context() as patch:
@@ -162,5 +191,5 @@ def test_a_full_disk_is_one_message_and_leaves_the_earlier_store(tmp_path: Path,
     needed = 520 * (64 * 64 + 8) + 64 * 64 * 4
     assert done.stdout.splitlines(True)[-1] == (
         f"{tmp_path}/out: cannot be written (No space left on device); {needed} bytes are needed: "
-        "make room, or lower data.train_images or data.canvas_px\n"
+        "make room, or lower data.train_images or data.image_size\n"
     )

@@ -11,23 +11,23 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from safetensors.torch import load_file, save_file
 
-from pipeline import paths, tracking
-from pipeline.checksums import write_sums
+from pipeline import paths
+from pipeline.claims.crossed import errors_by_seed
 from pipeline.data.store import Store
-from pipeline.errors import UserError, exit_status
+from pipeline.errors import UserError
 from pipeline.evaluation.analyses import rounded
-from pipeline.evaluation.evaluate import evaluate_variant
 from pipeline.evaluation.metrics import metrics
 from pipeline.evaluation.predict import rank_of_label
 from pipeline.params import Params
 from pipeline.report.render import write_report
-from pipeline.statistics.crossed import errors_by_seed
+from pipeline.runtime.checksums import write_sums
+from pipeline.runtime.exit_status import exit_status
+from pipeline.tracking import store as tracking
 from pipeline.training.module import Classifier
 from pipeline.training.run import Run, train
-from pipeline.training.variant import train_variant
 from tests.test_tracking import stored_runs
 from tests.tiny import CPU, settings
-from tests.tiny_params import tiny_params
+from tests.tiny_params import evaluate_variant, tiny_params, train_variant
 
 LR = 1e6
 
@@ -93,7 +93,7 @@ def test_a_net_that_is_no_number_is_a_failed_run_wherever_that_begins(
 def unwatched_step(module: Classifier, batch: Any, batch_index: int) -> torch.Tensor:
     x, labels = batch
     loss = torch.nn.functional.cross_entropy(logits := module.net(x), labels)
-    module.train_tally.add(loss, logits, labels)
+    module.train_metrics.add(loss, logits, labels)
     return loss
 
 
@@ -123,4 +123,4 @@ def test_a_finished_run_whose_weights_are_spoilt_later_is_one_message_and_no_res
     write_sums(folder, "history.csv", "model.safetensors", "run.json")
     with pytest.raises(UserError, match=r"the net's answer is not a number for 48 of 48 train images"):
         evaluate_variant(params, "baseline")
-    assert not paths.metrics("smoke", "baseline").exists()
+    assert not paths.metrics("smoke").exists()

@@ -9,11 +9,11 @@ from statsmodels.stats.anova import anova_lm
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.proportion import proportion_confint
 
-from pipeline.statistics.censored import censored_ratio
-from pipeline.statistics.crossed import crossed_effect, errors_by_seed, image_variance, mean_squares
-from pipeline.statistics.effects import Censored, Effect, holm, mean_interval, paired_effect
-from pipeline.statistics.margins import half_width, p_value
-from pipeline.statistics.power import images_factor, pairs_needed
+from pipeline.claims.censored import censored_ratio
+from pipeline.claims.crossed import crossed_effect, errors_by_seed, image_variance, mean_squares
+from pipeline.claims.effects import Censored, Effect, holm, mean_interval, paired_effect
+from pipeline.claims.margins import half_width, p_value
+from pipeline.claims.power import images_factor, pairs_needed
 
 NAN = float("nan")
 

@@ -6,16 +6,14 @@ import pytest
 import torch
 
 from pipeline import paths
+from pipeline.data.loader import one_crop, ten_crops
 from pipeline.data.store import Store
 from pipeline.errors import UserError
-from pipeline.evaluation.evaluate import evaluate_variant
 from pipeline.evaluation.metrics import metrics
 from pipeline.evaluation.predict import class_probabilities, load_net, prediction_table
-from pipeline.input.batches import one_crop, ten_crops
 from pipeline.training.run import WEIGHTS
-from pipeline.training.variant import train_variant
-from tests.tiny import CANVAS_PX, CROP_PX, settings
-from tests.tiny_params import tiny_params
+from tests.tiny import CROP_PX, IMAGE_SIZE, settings
+from tests.tiny_params import evaluate_variant, tiny_params, train_variant
 
 
 def test_errors_and_loss_are_sklearns() -> None:
@@ -49,12 +47,12 @@ def test_ten_crops_are_the_mean_of_ten_softmaxes_cut_by_hand(store: Store) -> No
     train_variant(tiny_params(), "baseline")
     folder = paths.seed("smoke", "baseline", 0)
     net = load_net(folder / WEIGHTS, settings(), 4)
-    found = class_probabilities(net, store, "test", CROP_PX, ten_crops(CANVAS_PX, CROP_PX), batch_images=5)
+    found = class_probabilities(net, store, "test", CROP_PX, ten_crops(IMAGE_SIZE, CROP_PX), batch_images=5)
     images = torch.from_numpy(np.load(store.folder / "test/images.npy").astype(np.float32) - store.mean_image)
     images = images.permute(0, 3, 1, 2)
-    end, centre = CANVAS_PX - CROP_PX, (CANVAS_PX - CROP_PX) // 2
+    end, center = IMAGE_SIZE - CROP_PX, (IMAGE_SIZE - CROP_PX) // 2
     total = torch.zeros(16, 4)
-    for top, left in ((0, 0), (0, end), (end, 0), (end, end), (centre, centre)):
+    for top, left in ((0, 0), (0, end), (end, 0), (end, end), (center, center)):
         crop = images[:, :, top : top + CROP_PX, left : left + CROP_PX]
         with torch.no_grad():
             total += net(crop).softmax(1) + net(crop.flip(3)).softmax(1)
@@ -95,10 +93,11 @@ def test_every_image_of_every_split_is_predicted_and_the_metrics_are_theirs(stor
     ).mean() * 100
     for (seed, split, views), error in wrong.items():
         assert measured[str(seed)][split][views]["error_top1"] == pytest.approx(error)
-    mean = np.mean([measured[seed]["test"]["ten_crop"]["loss"] for seed in ("0", "1")])
-    assert json.loads(paths.metrics("smoke", "baseline").read_text())["test"]["ten_crop"]["loss"] == pytest.approx(
-        mean, abs=1e-4
-    )
+    shown = json.loads(paths.metrics("smoke").read_text())
+    for views in ("one_crop", "ten_crop"):
+        mean = np.mean([measured[seed]["test"][views]["error_top1"] for seed in ("0", "1")])
+        assert shown["baseline"][f"test_{views}_error_top1"] == pytest.approx(mean, abs=1e-4)
+    assert shown["test_error_top1"] == {"baseline": shown["baseline"]["test_one_crop_error_top1"]}
 
 
 def test_a_failed_run_is_named_and_left_out(store: Store) -> None:
@@ -107,7 +106,7 @@ def test_a_failed_run_is_named_and_left_out(store: Store) -> None:
     evaluate_variant(params, "baseline")
     out = paths.evaluation("smoke", "baseline")
     assert json.loads((out / "seeds.json").read_text()) == {"0": {"status": "failed"}, "1": {"status": "failed"}}
-    assert json.loads(paths.metrics("smoke", "baseline").read_text()) == {}
+    assert json.loads(paths.metrics("smoke").read_text()) == {"baseline": {}, "test_error_top1": {}}
 
 
 def test_damaged_weights_are_named_with_what_to_do(store: Store) -> None:
@@ -119,5 +118,5 @@ def test_damaged_weights_are_named_with_what_to_do(store: Store) -> None:
         evaluate_variant(params, "baseline")
 
 
-def test_one_crop_is_the_centre() -> None:
-    assert [(view.top, view.left, view.mirror) for view in one_crop(CANVAS_PX, CROP_PX)] == [(4, 4, False)]
+def test_one_crop_is_the_center() -> None:
+    assert [(view.top, view.left, view.mirror) for view in one_crop(IMAGE_SIZE, CROP_PX)] == [(4, 4, False)]

@@ -16,20 +16,20 @@ from matplotlib.text import Text
 from safetensors.numpy import save_file
 
 from pipeline import paths
+from pipeline.claims.effects import Interval
+from pipeline.claims.results import collect
 from pipeline.paper.claims import registry
-from pipeline.report import figures, style
-from pipeline.report.collect import collect
-from pipeline.report.curves_figures import curves
-from pipeline.report.effects_figures import effects, variants
-from pipeline.report.figure1 import figure1
-from pipeline.report.figures import draw_all
-from pipeline.report.forest import Line, Panel, broken, limits
-from pipeline.report.net_figures import examples, filters
-from pipeline.report.style import Drawn, applied
-from pipeline.report.tuning_figures import landscape
-from pipeline.statistics.effects import Interval
+from pipeline.report.figures import all_figures, style
+from pipeline.report.figures.all_figures import draw_all
+from pipeline.report.figures.curve_figures import curves
+from pipeline.report.figures.effect_figures import effects, variants
+from pipeline.report.figures.figure1 import figure1
+from pipeline.report.figures.forest import Line, Panel, broken, limits
+from pipeline.report.figures.net_figures import examples, filters
+from pipeline.report.figures.style import Drawn, applied
+from pipeline.report.figures.tuning_figures import landscape
 from tests.fake_runs import fake_params, write_fake_runs
-from tests.made_up import (
+from tests.synthetic import (
     ANALYSES,
     EPOCHS,
     LONGEST,
@@ -86,7 +86,7 @@ def test_every_figure_keeps_to_the_style(painted: dict[str, Figure]) -> None:
 
 
 def test_the_users_own_settings_of_matplotlib_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(figures, "DPI", 40)
+    monkeypatch.setattr(all_figures, "DPI", 40)
     pictures = []
     for folder, size in (("first", 12.0), ("second", 30.0)):
         with matplotlib.rc_context({"font.size": size, "lines.linewidth": 9.0}):
@@ -119,17 +119,17 @@ def painted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Figure
 def test_each_figure_has_a_caption_with_numbers_and_the_same_bytes_each_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(figures, "DPI", 40)
+    monkeypatch.setattr(all_figures, "DPI", 40)
     write_fake_runs(tmp_path, fake_params())
     made = replace(collect(fake_params(), tmp_path), trials={"baseline": TRIALS, "as_coded": RATES})
     questions = [question_row("baseline", "tanh", 1.0, -1.0, 3.0)]
-    holes: list[str] = []
-    captions = draw_all(made, made_up_claims(), questions, tmp_path / "first", holes)
+    missing: list[str] = []
+    captions = draw_all(made, made_up_claims(), questions, tmp_path / "first", missing)
     assert list(captions) == [
         f"{name}.png"
         for name in ("effects", "variants", "curves", "filters", "examples", "tuning-baseline", "tuning-as_coded")
     ]
-    assert holes == []
+    assert missing == []
     assert all(any(sign.isdigit() for sign in caption) for caption in captions.values())
     draw_all(made, made_up_claims(), questions, tmp_path / "second", [])
     for name in captions:
@@ -137,10 +137,10 @@ def test_each_figure_has_a_caption_with_numbers_and_the_same_bytes_each_time(
 
 
 def test_without_any_result_each_figure_asked_for_is_a_hole(tmp_path: Path) -> None:
-    params, holes = fake_params(), []
+    params, missing = fake_params(), []
     no_question = question_row("baseline", "tanh", None, None, None)
-    assert draw_all(collect(params, tmp_path), [], [no_question], tmp_path / "figures", holes) == {}
-    assert [hole.split(":")[0] for hole in holes] == [
+    assert draw_all(collect(params, tmp_path), [], [no_question], tmp_path / "figures", missing) == {}
+    assert [line.split(":")[0] for line in missing] == [
         f"figure {name}" for name in ("effects", "variants", "curves", "filters", "examples")
     ]
 
@@ -149,20 +149,20 @@ def test_without_any_result_each_figure_asked_for_is_a_hole(tmp_path: Path) -> N
 def test_what_the_scale_does_not_ask_for_is_no_hole(tmp_path: Path) -> None:
     params = fake_params()
     params = params.model_copy(update={"tune": params.tune.model_copy(update={"trials": 0})})
-    holes: list[str] = []
-    draw_all(results(params, trials={"baseline": TRIALS[:0]}), made_up_claims(), [], tmp_path, holes)
-    assert [hole.split(":")[0] for hole in holes] == ["figure filters", "figure examples"]
+    missing: list[str] = []
+    draw_all(results(params, trials={"baseline": TRIALS[:0]}), made_up_claims(), [], tmp_path, missing)
+    assert [line.split(":")[0] for line in missing] == ["figure filters", "figure examples"]
 
 
 @pytest.mark.usefixtures("unpainted")
 def test_analyses_that_the_net_or_the_data_rule_out_are_no_holes(tmp_path: Path) -> None:
     no_dropout = {"dropout_test_half": {"reason": "the net has no dropout"}}
     seeds = {seed: {**found, **no_dropout} for seed, found in ANALYSES["seeds"].items()}
-    holes: list[str] = []
+    missing: list[str] = []
     made = results(fake_params(), analyses={"baseline": {**ANALYSES, "seeds": seeds}})
-    captions = draw_all(made, made_up_claims(), [], tmp_path, holes)
+    captions = draw_all(made, made_up_claims(), [], tmp_path, missing)
     assert {"ensembles.png", "shifts.png"} <= set(captions)
-    assert not [hole for hole in holes if "thinned" in hole]
+    assert not [line for line in missing if "sampled" in line]
 
 
 # ---- forest plots
@@ -344,7 +344,7 @@ def test_trials_that_all_did_alike_are_drawn() -> None:
 @pytest.mark.parametrize(("kernels", "columns", "blocks"), [(24, "two", 2), (96, "separate", 2), (48, "joined", 1)])
 def test_filters_lie_in_one_block_for_each_column(tmp_path: Path, kernels: int, columns: str, blocks: int) -> None:
     params = fake_params()
-    params = params.model_copy(update={"net": params.net.model_copy(update={"columns": columns})})
+    params = params.model_copy(update={"net": params.net.model_copy(update={"towers": columns})})
     write_fake_runs(tmp_path, params)
     weights = np.random.default_rng(0).normal(0, 0.01, (kernels, 3, 11, 11)).astype(np.float32)
     weights[: kernels // 2] = weights[: kernels // 2].mean(1, keepdims=True)
@@ -353,7 +353,7 @@ def test_filters_lie_in_one_block_for_each_column(tmp_path: Path, kernels: int, 
     figure, caption = drawing(filters(collect(params, tmp_path)))
     assert len(figure.axes) == blocks
     assert f"The {kernels} filters of conv1, 11 × 11 pixels" in caption
-    assert ("Colour holds 0 % and 6" in caption) == (blocks == 2)
+    assert ("Color holds 0 % and 6" in caption) == (blocks == 2)
 
 
 def test_examples_say_what_was_taken_for_what(tmp_path: Path) -> None:

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.files import replacing, write_json
-from pipeline.origin import revision
+from pipeline.runtime.files import replacing, replacing_folder, write_json
+from pipeline.runtime.git import revision
 
 
 def test_a_file_is_replaced_whole_or_stays_as_it_was(tmp_path: Path) -> None:
@@ -20,6 +20,16 @@ def test_a_file_is_replaced_whole_or_stays_as_it_was(tmp_path: Path) -> None:
         fail_half_way()
     assert path.read_text() == '{\n  "a": 1\n}\n'
     assert [file.name for file in path.parent.iterdir()] == ["file.json"]
+
+
+def test_a_folder_that_a_kill_left_between_its_two_renames_is_there_again_for_the_next_attempt(tmp_path: Path) -> None:
+    old = tmp_path / ".folder.partial/old"
+    old.mkdir(parents=True)
+    (old / "notes.md").write_text("mine")
+    with replacing_folder(tmp_path / "folder") as new:
+        (new / "notes.md").write_text((tmp_path / "folder/notes.md").read_text() + ", kept")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+    assert (tmp_path / "folder/notes.md").read_text() == "mine, kept"
 
 
 def test_the_revision_says_when_the_code_differs_from_it_but_not_when_reports_do(tmp_path: Path) -> None:

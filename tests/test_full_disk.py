@@ -12,20 +12,21 @@ import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from pipeline import paths, tracking
+from pipeline import paths
 from pipeline.data.store import Store
-from pipeline.errors import UserError, exit_status
+from pipeline.errors import UserError
 from pipeline.report.render import write_report
+from pipeline.runtime.exit_status import exit_status
+from pipeline.tracking import store as tracking
 from pipeline.training import callbacks
 from pipeline.training.run import CHECKPOINT, HISTORY, WEIGHTS, Run, train
-from pipeline.training.variant import train_variant
 from pipeline.tuning import studies
 from tests.clone import ROOT
 from tests.fake_runs import fake_params, write_fake_runs
 from tests.test_tracking import stored_runs
 from tests.test_tuning import BLOCK
 from tests.tiny import CPU, settings
-from tests.tiny_params import tiny_params
+from tests.tiny_params import tiny_params, train_variant
 
 pytestmark = pytest.mark.fault
 
@@ -107,7 +108,7 @@ def test_a_checkpoint_that_does_not_fit_leaves_the_last_one_to_go_on_from(
 
 
 def test_weights_that_do_not_fit_cost_no_epoch(store: Store, disk: Disk, capsys: pytest.CaptureFixture[str]) -> None:
-    small = disk(paths.train("smoke", "baseline"), 20 * KIB)
+    small = disk(paths.trained("smoke") / "baseline", 20 * KIB)
     params = tiny_params(seeds=[0])
     assert exit_status(lambda: train_variant(params, "baseline")) == 2
     out = paths.seed("smoke", "baseline", 0)
@@ -163,13 +164,13 @@ def test_a_study_that_does_not_fit_goes_on_where_it_was(
     store: Store, disk: Disk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], size_kib: int
 ) -> None:
     params = tiny_params(tune=BLOCK)
-    studies.tune(params, "baseline")
+    studies.tune_variant(params, "baseline")
     undisturbed = (paths.tune("smoke", "baseline") / "best.yaml").read_bytes()
     monkeypatch.setenv("ALEXNET_STATE", "full")
     small = disk(paths.state(), size_kib * KIB)
-    assert exit_status(lambda: studies.tune(params, "baseline")) == 2
+    assert exit_status(lambda: studies.tune_variant(params, "baseline")) == 2
     full = "the tuning study cannot be kept there" if size_kib == 40 else "No space left on device"
     assert full in last_line(capsys)
     small.make_room()
-    studies.tune(params, "baseline")
+    studies.tune_variant(params, "baseline")
     assert (paths.tune("smoke", "baseline") / "best.yaml").read_bytes() == undisturbed

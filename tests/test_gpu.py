@@ -9,13 +9,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from pipeline.data.loader import Preprocess, train_loader
 from pipeline.data.store import Store
-from pipeline.hardware import CPU as PROCESSOR
-from pipeline.hardware import set_arithmetic
-from pipeline.input.batches import Finish, train_loader
 from pipeline.models.build import build
-from pipeline.models.normalisation import ResponseNorm
+from pipeline.models.response_norm import ResponseNorm
 from pipeline.params import Hardware, Precision
+from pipeline.runtime.hardware import CPU as PROCESSOR
+from pipeline.runtime.hardware import set_arithmetic
 from pipeline.training.run import HISTORY, WEIGHTS, Run, train
 from tests.test_training import NUMBERS
 from tests.tiny import CPU, CROP_PX, make_store, settings
@@ -30,11 +30,11 @@ GRADIENT_ERROR: dict[Precision, float] = {"32-true": 1e-5, "tf32": 1e-2, "bf16-m
 
 @needs_gpu
 def test_batches_are_cut_and_finished_to_the_very_numbers_of_the_cpu(workplace: Path) -> None:
-    store = make_store(workplace / "colour", channels=3)
+    store = make_store(workplace / "color", channels=3)
     for ours, theirs in zip(
         train_loader(store, settings(), 0), train_loader(store, settings(), 0, device=GPU), strict=True
     ):
-        finish = Finish(store.mean_image, CROP_PX)
+        finish = Preprocess(store.mean_image, CROP_PX)
         expected, _ = finish(ours)
         assert torch.equal(finish(theirs.to(GPU))[0].cpu(), expected)
 
@@ -60,7 +60,7 @@ def test_the_whole_nets_gradients_are_float64s_within_the_precision_that_was_cho
 
 
 @needs_gpu
-def test_normalisation_stays_within_1e_6_of_float64() -> None:
+def test_normalization_stays_within_1e_6_of_float64() -> None:
     x = 100 * torch.randn(4, 96, 55, 55, generator=torch.Generator().manual_seed(0))
     norm = ResponseNorm(5, 2.0, 1e-4)
     on_gpu = norm(x.to(GPU, memory_format=torch.channels_last)).cpu().double()

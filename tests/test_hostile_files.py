@@ -17,12 +17,10 @@ from pipeline import paths
 from pipeline.data.sources import fashion_mnist
 from pipeline.data.store import Store
 from pipeline.errors import UserError
-from pipeline.evaluation.evaluate import evaluate_variant
 from pipeline.training.run import CHECKPOINT, WEIGHTS, Run, train
-from pipeline.training.variant import train_variant
 from tests.test_training import interrupt_after_an_epoch
 from tests.tiny import CPU, make_store, settings
-from tests.tiny_params import tiny_params
+from tests.tiny_params import evaluate_variant, tiny_params, train_variant
 
 pytestmark = pytest.mark.fault
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from pipeline.report.formatting import markdown as table
 from pipeline.report.html import html_page
-from pipeline.report.tables import markdown as table
 
 ROOT = Path(__file__).parents[1]
 REPORT = ROOT / "reports" / "embedded"
@@ -18,13 +18,13 @@ LINKS = {"src", "srcset", "data", "action", "poster", "background", "xlink:href"
 PAGE = """\
 # A title with `code`
 
-See [Holes](#holes) and [the other holes](#holes-1), or [elsewhere](https://example.org/).
+See [Missing results](#missing-results) and [the other list](#missing-results-1), or [elsewhere](https://example.org/).
 
 > **Said** before anything else.
 
 ![A caption with `code`, "quotes" and <tags>](figures/some%20figure.png)
 
-## Holes
+## Missing results
 
 | claim   |   figure |
 |:--------|---------:|
@@ -34,7 +34,7 @@ See [Holes](#holes) and [the other holes](#holes-1), or [elsewhere](https://exam
 
 <script src="https://example.org/x.js"></script>
 
-## Holes
+## Missing results
 
 Text with <img src="https://example.org/x.png" onerror="alert(1)"> and [bad](javascript:alert(1)).
 """
@@ -154,7 +154,18 @@ def test_contents_list_the_second_level_with_the_anchors_that_github_makes(repor
 
 
 def test_headings_of_the_same_words_have_anchors_of_their_own(seen: Seen) -> None:
-    assert seen.anchors == ["a-title-with-code", "holes", "holes-1"]
+    assert seen.anchors == ["a-title-with-code", "missing-results", "missing-results-1"]
+
+
+def test_anchors_of_headings_are_those_that_github_makes(tmp_path: Path) -> None:
+    headings = {  # as github.com shows them
+        "What `alexnet` says, in words": "what-alexnet-says-in-words",
+        "50 % or 2 × 3: it's C++": "50--or-2--3-its-c",
+        "Größe: **bold** and snake_case": "größe-bold-and-snake_case",
+        "A - dash": "a---dash",
+    }
+    page = Seen(html_page("\n\n".join(f"{'#' * level} {text}" for level, text in enumerate(headings, 1)), tmp_path))
+    assert page.anchors == list(headings.values())
 
 
 def test_the_title_is_the_first_heading(seen: Seen) -> None:
@@ -188,7 +199,7 @@ def test_columns_of_numbers_are_aligned_right(seen: Seen, report: Seen) -> None:
 def test_tables_scroll_in_boxes_that_the_keyboard_reaches(seen: Seen) -> None:
     (box,) = (box for box in seen.every("div") if box.get("class") == "table")
     assert box["tabindex"] == "0"
-    assert box["aria-labelledby"] == "holes"
+    assert box["aria-labelledby"] == "missing-results"
 
 
 @pytest.mark.parametrize("source", ["figures/gone.png", "https://example.org/x.png", "../secret.png", "notes.txt"])

@@ -119,10 +119,10 @@ def held_locks(state: Path) -> list[str]:
     ("stage", "before"),
     [
         ("prepare", "prepared/fashion_mnist"),
-        ("tune@baseline", "best.yaml"),
-        ("train@baseline", WEIGHTS),
-        ("evaluate@baseline", "predictions.parquet"),
-        ("report", "reports/smoke"),
+        pytest.param("tune", "tune/baseline", marks=pytest.mark.slow),
+        ("train", WEIGHTS),
+        pytest.param("evaluate", "predictions.parquet", marks=pytest.mark.slow),
+        pytest.param("report", "reports/smoke", marks=pytest.mark.slow),
     ],
 )
 def test_a_stage_killed_with_everything_done_and_nothing_in_place_ends_with_the_same_bytes_when_run_again(
@@ -142,7 +142,7 @@ def test_a_stage_killed_with_everything_done_and_nothing_in_place_ends_with_the_
 
 def test_after_ctrl_c_the_shell_sees_dvcs_status_and_the_stages_message(clone: Path, tmp_path: Path) -> None:
     undisturbed = digests(clone)
-    state, arguments = tmp_path / "state", ("--force", "--single-item", "train@baseline")
+    state, arguments = tmp_path / "state", ("--force", "--single-item", "train")
     with repro(clone, *arguments, ALEXNET_STATE=str(state)) as dvc:
         wait_until(lambda: list(state.glob(f"runs/*/{HISTORY}")), dvc)
         everybody = group(dvc.pid)
@@ -160,7 +160,7 @@ def test_after_ctrl_c_the_shell_sees_dvcs_status_and_the_stages_message(clone: P
 
 def test_a_stage_whose_dvc_is_killed_stops_before_it_is_done(clone: Path, tmp_path: Path) -> None:
     undisturbed = digests(clone)
-    state, arguments = tmp_path / "state", ("--force", "--single-item", "train@baseline")
+    state, arguments = tmp_path / "state", ("--force", "--single-item", "train")
     with repro(clone, *arguments, ALEXNET_STATE=str(state)) as dvc:
         wait_until(lambda: list(state.glob(f"runs/*/{HISTORY}")), dvc)
         stage = [process for process in group(dvc.pid) if process.pid != dvc.pid]
@@ -168,14 +168,14 @@ def test_a_stage_whose_dvc_is_killed_stops_before_it_is_done(clone: Path, tmp_pa
         dvc.wait()
         assert psutil.wait_procs(stage, timeout=60)[1] == []
     assert "stopped by SIGTERM" in errors_of(clone).read_text()
-    assert not list(clone.glob("runs/smoke/baseline/train/seed-1"))
+    assert not list(clone.glob("runs/smoke/train/baseline/seed-1"))
     run(clone, "dvc", "repro", *arguments, ALEXNET_STATE=str(state))
     assert digests(clone) == undisturbed
 
 
 def test_a_second_dvc_says_who_is_at_work_and_leaves_it_alone(clone: Path, tmp_path: Path) -> None:
     undisturbed = digests(clone)
-    state, arguments = tmp_path / "state", ("--force", "--single-item", "train@baseline")
+    state, arguments = tmp_path / "state", ("--force", "--single-item", "train")
     with repro(clone, *arguments, ALEXNET_STATE=str(state)) as first:
         wait_until(lambda: stages_run(output_of(clone).read_text()), first)
         second = subprocess.run(

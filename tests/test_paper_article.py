@@ -5,7 +5,7 @@ import pytest
 from pipeline.paper.article import WORDS, Statement, article
 from pipeline.paper.article_checks import CHECKS, conv1_maps, crop_factor, margin_2012, parameters, pooled_maps
 from pipeline.paper.claims import registry
-from pipeline.report import background
+from pipeline.report import background_tables
 from tests.fact_sheet import numbers, rows
 
 # The fact sheet's words; its other verdicts are among the four already
@@ -23,19 +23,19 @@ ROWS = (
     ("authors", "first_cnn_to_win"),
     ("margin_2012", "one_model"),
     ("depth_required",),
-    ("pooling_discretises",),
+    ("pooling_discretizes",),
     ("years",),
     ("first_on_gpu",),
     ("layer_counts", "two_fully_connected"),
     ("fixed_input",),
     ("input_227",),
     ("parameters", "batch_128", "sgd_momentum", "ensembling"),
-    ("augmentation", "colour_normalisation"),
+    ("augmentation", "color_normalization"),
     ("two_gpus",),
     ("overlap_gain", "overlap_same_maps"),
     ("saturating",),
     ("alexnet_on_cifar",),
-    ("memorise",),
+    ("memorize",),
     ("crops_227",),
     ("dropout_half", "dropout_other_net"),
     ("errors_2010", "rival_top1_2010", "rival_top5_2010"),
@@ -113,15 +113,15 @@ def test_only_the_logged_control_of_pooling_has_larger_maps() -> None:
 
 
 def test_the_table_has_each_statement_and_what_was_measured_here() -> None:
-    table = background.article_table({"size_params": "reproduced"})
+    table = background_tables.article_table({"size_params": "reproduced"})
     assert len(table.splitlines()) == len(STATEMENTS) + 2
     assert "`size_params`: reproduced" in table
     assert "`overlap_pool`" in table
 
 
 def test_the_words_are_counted() -> None:
-    assert sum(background.article_counts().values()) == len(STATEMENTS)
-    assert [part.split()[1] for part in background.article_words().split(", ")] == list(WORDS)
+    assert sum(background_tables.article_counts().values()) == len(STATEMENTS)
+    assert [part.split()[1] for part in background_tables.article_words().split(", ")] == list(WORDS)
 
 
 def test_every_row_of_the_fact_sheet_is_covered_in_its_order() -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.paper.claims import Claim, registry
+from pipeline.params import variant_table
 
 FACTS = Path(__file__).parents[2] / "shared" / "paper_facts.md"
 
@@ -84,7 +85,7 @@ def test_an_observation_without_a_reason_is_refused() -> None:
 
 
 def test_every_arm_of_a_claim_or_question_is_a_variant_of_some_scale() -> None:
-    known = {path.stem for path in (Path(__file__).parents[1] / "conf/variant").glob("*.yaml")}
+    known = set(variant_table())
     arms = [(claim.treatment, claim.control) for claim in registry().claims]
     arms += [(step.treatment, step.control) for claim in registry().claims for step in claim.steps]
     arms += [(question.treatment, question.control) for question in registry().questions]

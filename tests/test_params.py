@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline.compose import composed
 from pipeline.errors import UserError
-from pipeline.params import Params, read_yaml, validate
+from pipeline.params import Params, read_yaml, validate, variant_table
+from pipeline.tools.compose import composed
 from tests.tiny import make_store
 from tests.tiny_params import tiny_params
 
 ROOT = Path(__file__).parents[1]
 SCALES = sorted(path.stem for path in (ROOT / "conf/scale").glob("*.yaml"))
-VARIANTS = sorted(path.stem for path in (ROOT / "conf/variant").glob("*.yaml"))
+VARIANTS = sorted(variant_table())
 
 
 def compose(*overrides: str) -> dict[str, Any]:
@@ -91,28 +91,33 @@ def test_images_may_lie_anywhere_else(workplace: Path, folder: str) -> None:
 def test_imagenet2012_has_the_papers_own_numbers() -> None:
     params = validate(compose("scale=imagenet2012"), "imagenet2012")
     train = params.train
-    assert (params.net.crop_px, params.net.width, params.data.canvas_px) == (227, 1.0, 256)
+    assert (params.net.crop_px, params.net.width, params.data.image_size) == (227, 1.0, 256)
     assert (train.batch_images, train.lr, train.momentum, train.weight_decay) == (128, 0.01, 0.9, 0.0005)
-    assert (train.epochs, train.colour_sigma) == (90, 0.1)
+    assert (train.epochs, train.pca_jitter_std) == (90, 0.1)
     assert set(params.recipe.model_dump().values()) == {"printed"}
     assert "baseline" in params.evaluate.ten_crop
 
 
 def test_every_variant_is_run_at_embedded_all_or_at_cifar10_where_it_is_about_the_small_nets() -> None:
     whole, small = (set(compose(f"scale={scale}")["variants"]) for scale in ("embedded_all", "cifar10"))
-    elsewhere = {"small_baseline", "large_batch"}  # baseline by its name in a scale; for epochs of many steps
+    elsewhere = {"large_batch"}  # for epochs of many steps
     assert sorted({*whole, *small, *elsewhere}) == VARIANTS
     assert {*small} - whole == {name for name in VARIANTS if name.startswith(("four_layer", "published"))}
 
 
+ROW = {"title": "x", "section": "3", "description": "x"}  # of conf/variants.yaml
 MISTAKES: list[tuple[list[str], Any, str]] = [
-    (["net", "widht"], 1, "net.widht: unknown key; accepted: architecture, crop_px, width, columns"),
+    (["net", "widht"], 1, "net.widht: unknown key; accepted: architecture, crop_px, width, towers"),
     (["epochs"], 1, "epochs: unknown key; accepted: scale, reports, report, data, net"),
-    (["variants", "no_dropout", "colour"], "red", "variants.no_dropout.colour: unknown key; accepted: title, section"),
+    (
+        ["variants"],
+        ["baseline", "tahn"],
+        "variants: 'tahn' is not in conf/variants.yaml; accepted are baseline",
+    ),
     (["net", "width"], 0.3, "net.width = 0.3: accepted is a multiple of 1/16"),
     (["net", "width"], "wide", "net.width = 'wide': input should be a valid number"),
     (["net", "crop_px"], 68, "net.crop_px = 68: accepted is one of 67, 99, 131, 163, 195, 227"),
-    (["net", "crop_px"], 99, "net.crop_px = 99: accepted is at most data.canvas_px = 76"),
+    (["net", "crop_px"], 99, "net.crop_px = 99: accepted is at most data.image_size = 76"),
     (["net", "pool_px"], 4, "net.pool_px = 4: input should be 2 or 3"),
     (["recipe", "weight_std"], "guessed", "recipe.weight_std = 'guessed': input should be 'printed' or 'coded'"),
     (["train", "epochs"], 1.5, "train.epochs = 1.5: input should be a valid integer"),
@@ -128,20 +133,26 @@ MISTAKES: list[tuple[list[str], Any, str]] = [
     ),
     (["evaluate", "ten_crop"], ["basline"], "evaluate.ten_crop = 'basline': accepted is one of baseline"),
     (
-        ["variants", "no_dropout", "set"],
-        {"net": {"dropout": []}},
+        ["variants"],
+        {"baseline": ROW, "no_dropout": ROW | {"set": {"net": {"dropout": []}}}},
         "variants.no_dropout.set.net.dropout: unknown key; accepted: architecture",
     ),
     (
-        ["variants", "no_dropout", "set"],
-        {"nett": {}},
+        ["variants"],
+        {"baseline": ROW, "no_dropout": ROW | {"set": {"nett": {}}}},
         "variants.no_dropout.set.nett: unknown key; accepted: net, recipe",
     ),
     (
-        ["variants", "baseline", "set"],
-        {"net": {"pool_px": 2}},
+        ["variants"],
+        {"baseline": ROW | {"set": {"net": {"pool_px": 2}}}},
         "variants.baseline: accepted is a baseline that sets nothing",
     ),
+    (
+        ["variants"],
+        {"baseline": ROW, "tuned": ROW | {"study": "basline"}},
+        "variants.*.study = 'basline': accepted is one of baseline, tuned",
+    ),
+    (["hardware", "devices"], 0, "hardware.devices = 0: input should be greater than or equal to 1"),
 ]
 
 
@@ -163,8 +174,8 @@ def test_a_mistake_is_one_line_with_key_and_what_is_accepted(
 
 
 def test_a_missing_key_is_named(default: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match=r"^params.yaml: data.canvas_px: missing$"):
-        validate(default | {"data": {k: v for k, v in default["data"].items() if k != "canvas_px"}}, "params.yaml")
+    with pytest.raises(UserError, match=r"^params.yaml: data.image_size: missing$"):
+        validate(default | {"data": {k: v for k, v in default["data"].items() if k != "image_size"}}, "params.yaml")
 
 
 def test_several_mistakes_are_a_line_each(default: dict[str, Any]) -> None:
@@ -182,10 +193,11 @@ def test_a_variant_changes_what_it_says_and_nothing_else(default: dict[str, Any]
     assert changed == baseline
 
 
-@pytest.mark.parametrize("command", [["pipeline", "check"], ["stages.prepare"], ["stages.train", "baseline"]])
+@pytest.mark.parametrize("command", [["pipeline", "check"], ["stages.prepare"], ["stages.train"]])
 def test_bad_parameters_end_a_command_with_status_2_before_any_work(
     default: dict[str, Any], tmp_path: Path, command: list[str]
 ) -> None:
+    (tmp_path / "conf").symlink_to(ROOT / "conf")
     YAML().dump(default | {"net": default["net"] | {"widht": 1}}, tmp_path / "params.yaml")
     done = subprocess.run(
         [sys.executable, "-m", *command], cwd=tmp_path, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)}
@@ -193,21 +205,21 @@ def test_bad_parameters_end_a_command_with_status_2_before_any_work(
     assert done.returncode == 2
     assert done.stderr.strip().startswith("error: params.yaml: net.widht: unknown key")
     assert "Traceback" not in done.stderr
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["params.yaml"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["conf", "params.yaml"]
 
 
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        (["stages.train", "no_such_variant"], "variant 'no_such_variant' is not defined; accepted is one of baseline"),
         (
-            ["stages.evaluate", "baseline"],
+            ["stages.evaluate"],
             "prepared/fashion_mnist/meta.json: cannot be read (No such file or directory)",
         ),
-        (["stages.train", "tuned"], "runs/embedded/tune/baseline/best.yaml: cannot be read"),
+        (["stages.train"], "prepared/fashion_mnist/meta.json: cannot be read"),
     ],
 )
 def test_what_is_missing_is_named(default: dict[str, Any], tmp_path: Path, command: list[str], message: str) -> None:
+    (tmp_path / "conf").symlink_to(ROOT / "conf")
     YAML().dump(default, tmp_path / "params.yaml")
     done = subprocess.run(
         [sys.executable, "-m", *command], cwd=tmp_path, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)}
@@ -216,9 +228,7 @@ def test_what_is_missing_is_named(default: dict[str, Any], tmp_path: Path, comma
     assert done.stderr.strip().startswith(f"error: {message}")
 
 
-@pytest.mark.parametrize(
-    "command", [["stages.train", "baseline"], ["stages.tune", "baseline"], ["stages.evaluate", "baseline"]]
-)
+@pytest.mark.parametrize("command", [["stages.train"], ["stages.tune"], ["stages.evaluate"]])
 def test_a_place_that_cannot_be_written_is_named(default: dict[str, Any], tmp_path: Path, command: list[str]) -> None:
     YAML().dump(tiny_params().model_dump(), tmp_path / "params.yaml")
     make_store(tmp_path / "prepared/fashion_mnist")

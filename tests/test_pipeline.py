@@ -23,7 +23,7 @@ def test_the_report_puts_the_papers_numbers_beside_the_measured_ones(clone: Path
     assert "This report proves the plumbing only" in report
     headline = next(line for line in report.splitlines() if line.startswith("| top-1, ten crops"))
     assert [cell.strip() for cell in headline.split("|")[2:4]] == ["37.5", "40.7"]
-    predictions = pd.read_parquet(clone / "runs/smoke/baseline/evaluation/predictions.parquet")
+    predictions = pd.read_parquet(clone / "runs/smoke/evaluation/baseline/predictions.parquet")
     test = predictions[(predictions["split"] == "test") & (predictions["views"] == "ten_crop")]
     error = 100 * (test["top1"] != test["label"]).groupby(test["seed"]).mean()
     assert headline.split("|")[4].strip().startswith(f"{error.mean():.2f} ± ")
@@ -42,19 +42,22 @@ def test_mlflow_holds_one_finished_run_for_each_fingerprint(clone: Path) -> None
     assert experiment is not None
     assert experiment.artifact_location == (clone / "mlartifacts").as_uri()
     runs = client.search_runs([experiment.experiment_id])
-    trained = [json.loads(path.read_text())["fingerprint"] for path in clone.glob("runs/smoke/*/train/*/run.json")]
+    trained = [json.loads(path.read_text())["fingerprint"] for path in clone.glob("runs/smoke/train/*/*/run.json")]
     trials = pd.read_csv(clone / "runs/smoke/tune/baseline/trials.csv")
     expected = {*trained, *trials["fingerprint"], *trials["study"]}
     assert sorted(r.data.tags["fingerprint"] for r in runs) == sorted(expected)
-    assert {r.info.status for r in runs} == {"FINISHED"}
+    pruned = set(trials.loc[trials["state"] == "PRUNED", "fingerprint"])
+    assert {r.data.tags["fingerprint"]: r.info.status for r in runs} == {
+        name: "KILLED" if name in pruned else "FINISHED" for name in expected
+    }
     stages = {r.data.tags["variant"]: r.data.tags.get("dvc_stage") for r in runs}
-    assert stages["no_dropout"] == "train@no_dropout"
+    assert stages["no_dropout"] == "train"
 
 
 def test_dvc_shows_metrics_and_plots(clone: Path) -> None:
     shown = json.loads(run(clone, "dvc", "metrics", "show", "--json"))
-    measured = json.loads((clone / "runs/smoke/baseline/metrics.json").read_text())
-    assert shown[""]["data"]["runs/smoke/baseline/metrics.json"]["data"] == measured
+    measured = json.loads((clone / "runs/smoke/metrics.json").read_text())
+    assert shown[""]["data"]["runs/smoke/metrics.json"]["data"] == measured
     run(clone, "dvc", "plots", "show")
     page = (clone / "dvc_plots/index.html").read_text()
     assert all(f"reports_smoke_curves_{variant}_csv" in page for variant in VARIANTS)
@@ -65,44 +68,49 @@ def test_where_nothing_has_changed_nothing_runs(clone: Path) -> None:
     assert stages_run(run(clone, "dvc", "repro")) == []
 
 
-def test_a_variants_changed_setting_trains_that_variant_only_and_changed_back_nothing(
-    clone: Path, smoke: dict[str, Any]
-) -> None:
-    before = digests(clone)
-    variants = smoke["variants"]
-    changed = variants["no_dropout"] | {"set": {"net": {"dropout_layers": ["fc6"]}}}
-    write_params(clone, smoke | {"variants": variants | {"no_dropout": changed}})
-    assert stages_run(run(clone, "dvc", "repro")) == ["train@no_dropout", "evaluate@no_dropout", "report"]
+def finished_runs(clone: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in clone.glob(".state/runs/*/run.json")}
+
+
+def test_a_variants_changed_setting_trains_that_variant_only_and_changed_back_nothing(clone: Path) -> None:
+    before, finished = digests(clone), finished_runs(clone)
+    table = (clone / "conf/variants.yaml").read_text()
+    assert table.count("set: {net: {dropout_layers: []}}") == 1
+    (clone / "conf/variants.yaml").write_text(
+        table.replace("set: {net: {dropout_layers: []}}", "set: {net: {dropout_layers: [fc6]}}")
+    )
+    assert stages_run(run(clone, "dvc", "repro"))[-3:] == ["train", "evaluate", "report"]
     assert digests(clone) != before
-    write_params(clone, smoke)
-    assert stages_run(run(clone, "dvc", "repro")) == ["report"]  # remade: DVC does not cache what Git keeps
+    now = finished_runs(clone)
+    assert finished.items() <= now.items()
+    assert len(now) == len(finished) + 2  # its two seeds
+    (clone / "conf/variants.yaml").write_text(table)
+    run(clone, "dvc", "repro")
+    assert finished_runs(clone) == now
     assert digests(clone) == before
 
 
 def test_another_seed_trains_one_run_more_for_each_variant(clone: Path, smoke: dict[str, Any]) -> None:
-    before = digests(clone)
-    finished = {path: path.stat().st_mtime_ns for path in clone.glob(".state/runs/*/run.json")}
-    variants = {name: variant for name, variant in smoke["variants"].items() if name == "baseline"}
-    write_params(clone, smoke | {"seeds": [0, 1, 2], "variants": variants})
-    run(clone, "dvc", "repro", "train@baseline")
-    now = {path: path.stat().st_mtime_ns for path in clone.glob(".state/runs/*/run.json")}
+    before, finished = digests(clone), finished_runs(clone)
+    write_params(clone, smoke | {"seeds": [0, 1, 2], "variants": ["baseline"]})
+    run(clone, "dvc", "repro", "train")
+    now = finished_runs(clone)
     assert finished.items() <= now.items()
     assert len(now) == len(finished) + 1
     write_params(clone, smoke)
-    assert stages_run(run(clone, "dvc", "repro")) == []
+    run(clone, "dvc", "repro")
     assert digests(clone) == before
 
 
 def test_a_scale_switched_and_back_trains_nothing(clone: Path, smoke: dict[str, Any]) -> None:
     before = digests(clone)
-    scale = "# @package _global_\ndefaults:\n  - /variant: [baseline]\n  - _self_\n" + "".join(
-        f"{key}: {json.dumps(smoke[key])}\n" for key in ("data", "net", "train", "departures")
-    )
-    (clone / "conf/scale/other.yaml").write_text(scale + "scale: other\nreports: {fashion_mnist: other}\nseeds: [3]\n")
+    blocks = "".join(f"{key}: {json.dumps(smoke[key])}\n" for key in ("data", "net", "train", "departures"))
+    own = "scale: other\nreports: {fashion_mnist: other}\nseeds: [3]\nvariants: [baseline]\n"
+    (clone / "conf/scale/other.yaml").write_text("# @package _global_\n" + blocks + own)
     output = run(clone, "dvc", "exp", "run", "-S", "scale=other", "-S", "train.epochs=2")
-    assert stages_run(output) == ["tune@baseline", "train@baseline", "evaluate@baseline", "report"]
+    assert stages_run(output) == ["tune", "train", "evaluate", "report"]
     assert read_yaml(clone / "params.yaml")["train"]["epochs"] == 2
-    assert len(pd.read_csv(clone / "runs/other/baseline/train/seed-3" / HISTORY)) == 2
+    assert len(pd.read_csv(clone / "runs/other/train/baseline/seed-3" / HISTORY)) == 2
     assert stages_run(run(clone, "dvc", "exp", "run", "-S", "scale=smoke")) == ["report"]
     assert digests(clone) == before
     assert "smoke" in run(clone, "dvc", "exp", "show", "--csv")
@@ -110,15 +118,17 @@ def test_a_scale_switched_and_back_trains_nothing(clone: Path, smoke: dict[str, 
 
 def test_what_was_damaged_between_two_repros_is_restored_without_training(clone: Path) -> None:
     before = digests(clone)
-    places = ("train/seed-0/model.safetensors", "evaluation/predictions.parquet", "evaluation/seeds.json")
-    for path in (
-        *(clone / "runs/smoke/baseline" / place for place in places),
-        clone / "prepared/fashion_mnist/meta.json",
-    ):
+    places = ["train/baseline/seed-0/model.safetensors"]
+    places += ["evaluation/baseline/predictions.parquet", "evaluation/baseline/seeds.json"]
+    for path in (*(clone / "runs/smoke" / place for place in places), clone / "prepared/fashion_mnist/meta.json"):
         content = bytearray(path.read_bytes())
         content[len(content) // 2] ^= 1
         path.write_bytes(content)
-    assert stages_run(run(clone, "dvc", "repro")) == []
+    finished = finished_runs(clone)
+    assert stages_run(run(clone, "dvc", "repro"))[:1] == [
+        "prepare"
+    ]  # DVC caches no run of a stage that it must not empty
+    assert finished_runs(clone) == finished
     assert digests(clone) == before
 
 

@@ -65,9 +65,3 @@ def test_ci_runs_the_readmes_test_command_and_the_linters() -> None:
     script = (ROOT / ".ci/run").read_text()
     assert "\nmake test" in (ROOT / "README.md").read_text()
     assert {"make test", "make lint"} <= set(script.splitlines())
-
-
-def test_the_mlflow_ui_is_served_to_this_machine_only() -> None:
-    commands = subprocess.run(["make", "--dry-run", "ui"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    (served,) = (line for line in commands.splitlines() if line.startswith("mlflow ui "))
-    assert "--host 127.0.0.1 " in served

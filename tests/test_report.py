@@ -13,11 +13,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from scipy import stats
 
 from pipeline import paths
+from pipeline.claims import table as claims_table
+from pipeline.claims.verdicts import CLAIM_WORDS, QUESTION_WORDS
 from pipeline.paper.claims import registry
 from pipeline.params import Net, Params, Recipe, Train
-from pipeline.report import claims_table, render, sections
+from pipeline.report import render, tables
 from pipeline.report.render import write_report
-from pipeline.statistics.verdicts import CLAIM_WORDS, QUESTION_WORDS
 from tests.fake_runs import change_metrics, fake_params, mark_failed, write_fake_runs
 
 CHECKS = {"update_rule": True}
@@ -73,14 +74,14 @@ def section(text: str, title: str) -> str:
 
 def error(root: Path, variant: str, split: str = "test", views: str = "one_crop", k: int = 1) -> pd.Series:
     """Errors in % by seed, from the single predictions."""
-    predictions = pd.read_parquet(root / "runs" / "fake" / variant / "evaluation" / "predictions.parquet")
+    predictions = pd.read_parquet(root / "runs" / "fake" / "evaluation" / variant / "predictions.parquet")
     chosen = predictions[(predictions["split"] == split) & (predictions["views"] == views)]
     return chosen.groupby("seed")["rank"].apply(lambda rank: 100 * (rank >= k).mean())
 
 
 def on_images(root: Path, variant: str, split: str = "test", views: str = "one_crop", k: int = 1) -> pd.DataFrame:
     """Errors in % by seed (rows) and image."""
-    predictions = pd.read_parquet(root / "runs" / "fake" / variant / "evaluation" / "predictions.parquet")
+    predictions = pd.read_parquet(root / "runs" / "fake" / "evaluation" / variant / "predictions.parquet")
     chosen = predictions[(predictions["split"] == split) & (predictions["views"] == views)]
     return 100.0 * (chosen.pivot_table("rank", "seed", "index") >= k)
 
@@ -189,7 +190,7 @@ def test_what_is_not_run_has_a_reason_and_no_effect(runs: Path) -> None:
     idle = table[table["verdict"].isin(["not run at this scale", "cannot be run"])]
     assert idle["reason"].notna().all()
     assert idle["effect"].isna().all()
-    assert idle.loc["pca_colour", "reason"] == "variant no_colour_noise is not run at this scale"
+    assert idle.loc["pca_colour", "reason"] == "variant no_color_noise is not run at this scale"
 
 
 def test_every_claim_has_one_row_in_the_report(runs: Path) -> None:
@@ -238,8 +239,8 @@ def test_a_report_takes_the_place_of_an_older_one_and_leaves_what_others_put_the
 
 def test_a_failed_run_is_a_hole_and_its_pair_is_left_out(broken: Path, params: Params) -> None:
     mark_failed(broken, params, "no_dropout", 1)
-    holes = section(report(broken, params), "Holes")
-    assert "no_dropout, seed 1: the run failed at step 57 (learning rate 0.01, gradient norm 1000000000.0)" in holes
+    missing = section(report(broken, params), "Missing results")
+    assert "no_dropout, seed 1: the run failed at step 57 (learning rate 0.01, gradient norm 1000000000.0)" in missing
     row = claims(broken).loc["dropout_overfit"]
     assert row["seeds"] == 2
     assert "1 of 3 pairs left out" in row["reason"]
@@ -247,8 +248,8 @@ def test_a_failed_run_is_a_hole_and_its_pair_is_left_out(broken: Path, params: P
 
 def test_a_missing_seed_is_a_hole(broken: Path, params: Params) -> None:
     change_metrics(broken, params, "baseline", lambda seeds: seeds.pop("2"))
-    assert "baseline, seed 2: not in `runs/fake/baseline/evaluation/seeds.json`" in section(
-        report(broken, params), "Holes"
+    assert "baseline, seed 2: not in `runs/fake/evaluation/baseline/seeds.json`" in section(
+        report(broken, params), "Missing results"
     )
     assert claims(broken).loc["overlap_pool", "seeds"] == 2
 
@@ -259,13 +260,13 @@ def test_a_value_that_is_not_a_number_is_a_hole(broken: Path, params: Params) ->
 
     change_metrics(broken, params, "non_overlapping_pooling", spoil)
     assert "non_overlapping_pooling, seed 0: test one_crop error_top1 is not a number" in section(
-        report(broken, params), "Holes"
+        report(broken, params), "Missing results"
     )
     assert claims(broken).loc["overlap_pool", "seeds"] == 2
 
 
 def change_predictions(root: Path, variant: str, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
-    path = root / "runs" / "fake" / variant / "evaluation" / "predictions.parquet"
+    path = root / "runs" / "fake" / "evaluation" / variant / "predictions.parquet"
     change(pd.read_parquet(path)).to_parquet(path, index=False)
 
 
@@ -275,15 +276,15 @@ def test_a_prediction_that_is_not_a_number_is_a_hole_and_its_pair_is_left_out(br
         return table
 
     change_predictions(broken, "non_overlapping_pooling", spoil)
-    path = "runs/fake/non_overlapping_pooling/evaluation/predictions.parquet"
-    assert f"`{path}`, seed 1: a prediction is not a number" in section(report(broken, params), "Holes")
+    path = "runs/fake/evaluation/non_overlapping_pooling/predictions.parquet"
+    assert f"`{path}`, seed 1: a prediction is not a number" in section(report(broken, params), "Missing results")
     assert claims(broken).loc["overlap_pool", "seeds"] == 2
 
 
 def test_unequal_test_sets_are_named_and_the_rest_comes_out(broken: Path, params: Params) -> None:
     change_predictions(broken, "non_overlapping_pooling", lambda table: table[table["index"] != 3])
-    holes = section(report(broken, params), "Holes")
-    assert re.search(r"overlap_pool: baseline was asked about (\d+) images, non_overlapping_pooling about \d+", holes)
+    missing = section(report(broken, params), "Missing results")
+    assert re.search(r"overlap_pool: baseline was asked about (\d+) images, non_overlapping_pooling about \d+", missing)
     row = claims(broken).loc["overlap_pool"]
     assert (row["verdict"], row["seeds"]) == ("inconclusive", 0)
     assert claims(broken).loc["lrn_imagenet", "seeds"] == 3
@@ -292,8 +293,8 @@ def test_unequal_test_sets_are_named_and_the_rest_comes_out(broken: Path, params
 def test_a_seed_that_lacks_some_images_is_a_hole(broken: Path, params: Params) -> None:
     lacking = lambda table: table[(table["seed"] != 2) | (table["index"] != 3)]  # noqa: E731
     change_predictions(broken, "non_overlapping_pooling", lacking)
-    holes = section(report(broken, params), "Holes")
-    assert "non_overlapping_pooling, seed 2: predictions of some images are missing" in holes
+    missing = section(report(broken, params), "Missing results")
+    assert "non_overlapping_pooling, seed 2: predictions of some images are missing" in missing
     assert claims(broken).loc["overlap_pool", "seeds"] == 2
 
 
@@ -304,10 +305,10 @@ def test_a_claim_with_an_unknown_measure_is_a_hole(
     odd = [
         claim.model_copy(update={"measure": "luck"}) if claim.id == "overlap_pool" else claim for claim in known.claims
     ]
-    for module in (claims_table, render, sections):
+    for module in (claims_table, render, tables):
         monkeypatch.setattr(module, "registry", lambda: known.model_copy(update={"claims": odd}))
-    holes = section(report(broken, params), "Holes")
-    assert "overlap_pool: measure = 'luck'; accepted is one of error, overfitting" in holes
+    missing = section(report(broken, params), "Missing results")
+    assert "overlap_pool: measure = 'luck'; accepted is one of error, overfitting" in missing
     assert claims(broken).loc["lrn_imagenet", "seeds"] == 3
 
 
@@ -333,10 +334,10 @@ def test_a_variant_whose_runs_all_failed_is_inconclusive(broken: Path, params: P
     "damaged",
     [
         [
-            "runs/fake/as_coded/evaluation/seeds.json",
-            "runs/fake/baseline/evaluation/predictions.parquet",
-            "runs/fake/baseline/train/seed-0/history.csv",
-            "runs/fake/no_dropout/train/seed-0/run.json",
+            "runs/fake/evaluation/as_coded/seeds.json",
+            "runs/fake/evaluation/baseline/predictions.parquet",
+            "runs/fake/train/baseline/seed-0/history.csv",
+            "runs/fake/train/no_dropout/seed-0/run.json",
             "runs/fake/tune/baseline/trials.csv",
         ],
         [
@@ -344,7 +345,7 @@ def test_a_variant_whose_runs_all_failed_is_inconclusive(broken: Path, params: P
             "prepared/fashion_mnist/meta.json",
             "prepared/fashion_mnist/test/images.npy",
         ],
-        ["runs/fake/baseline/evaluation/seeds.json"],
+        ["runs/fake/evaluation/baseline/seeds.json"],
     ],
 )
 @pytest.mark.parametrize("damage", ["missing", "garbled"])
@@ -356,16 +357,16 @@ def test_missing_and_garbled_files_are_holes_and_the_rest_comes_out(
             (broken / path).unlink()
         else:
             (broken / path).write_bytes(b"\x00[not, what: it should be")
-    holes = section(report(broken, params), "Holes")
-    assert [path for path in damaged if path not in holes] == []
+    missing = section(report(broken, params), "Missing results")
+    assert [path for path in damaged if path not in missing] == []
     assert claims(broken).loc["size_params", "verdict"] == "reproduced"
 
 
 @pytest.mark.usefixtures("unpainted")
 def test_no_runs_at_all_still_give_a_report(tmp_path: Path, params: Params) -> None:
     text = report(tmp_path, params)
-    assert "no_dropout" in section(text, "Holes")
-    assert claims(tmp_path).loc["overlap_pool", "reason"] == "variant baseline has no results (see Holes)"
+    assert "no_dropout" in section(text, "Missing results")
+    assert claims(tmp_path).loc["overlap_pool", "reason"] == "variant baseline has no results (see Missing results)"
 
 
 @pytest.mark.usefixtures("unpainted")
@@ -375,7 +376,7 @@ def test_a_variant_that_the_scale_leaves_out_is_named(tmp_path: Path) -> None:
     write_fake_runs(tmp_path, params)
     text = report(tmp_path, params)
     assert "Not run at this scale: variant non_overlapping_pooling is not run at this scale" in section(text, "Pooling")
-    assert section(text, "Holes").strip().startswith("None")
+    assert section(text, "Missing results").strip().startswith("None")
 
 
 @pytest.mark.usefixtures("unpainted")
@@ -410,13 +411,15 @@ def test_the_smoke_scale_says_that_it_proves_the_plumbing_only(tmp_path: Path) -
 def own_experiment(**changes: Any) -> Params:
     """The paper's data, net, recipe and budget, but for `changes` to blocks."""
     own = fake_params()
-    whole = {"dataset": "imagenet2010", "canvas_px": 256, "train_images": None, "test_images": None}
+    whole = {"dataset": "imagenet2010", "image_size": 256, "train_images": None, "test_images": None}
     blocks = {"data": own.data.model_dump() | whole, "net": Net().model_dump(), "train": Train().model_dump()}
     blocks |= {name: blocks.get(name, Recipe().model_dump()) | change for name, change in changes.items()}
     return fake_params(reports={"imagenet2010": "fake"}, **blocks)
 
 
-def test_on_the_papers_own_data_net_recipe_and_budget_the_stronger_words_are_earned(tmp_path: Path) -> None:
+def test_on_the_papers_own_data_net_recipe_and_budget_the_stronger_words_are_earned(
+    tmp_path: Path, unpainted: None
+) -> None:
     params = own_experiment()
     write_fake_runs(tmp_path, params)
     report(tmp_path, params)
@@ -431,16 +434,14 @@ def test_on_the_papers_own_data_net_recipe_and_budget_the_stronger_words_are_ear
     [
         {"train": {"epochs": 1}},
         {"train": {"lr": 0.02}},
-        {"train": {"mirror": False}},
         {"train": {"precision": "bf16-mixed"}},
         {"recipe": {"bias_rule": "coded"}},
-        {"net": {"width": 0.5}},
         {"net": {"hidden_bias": 0.1}},
         {"data": {"train_images": 1000}},
     ],
 )
 def test_another_budget_or_recipe_is_not_the_papers_experiment_and_cannot_contradict_it(
-    tmp_path: Path, change: dict[str, Any]
+    tmp_path: Path, unpainted: None, change: dict[str, Any]
 ) -> None:
     params = own_experiment(**change)
     write_fake_runs(tmp_path, params)
@@ -450,7 +451,7 @@ def test_another_budget_or_recipe_is_not_the_papers_experiment_and_cannot_contra
     assert not {"reproduced", "reproduced in direction, not in size", "contradicted"} & set(trained["verdict"])
 
 
-def test_a_report_on_other_images_names_these_and_never_the_scales_own(tmp_path: Path) -> None:
+def test_a_report_on_other_images_names_these_and_never_the_scales_own(tmp_path: Path, unpainted: None) -> None:
     own = fake_params()
     params = fake_params(data=own.data.model_dump() | {"dataset": "pets", "folder": "/pets"}, report="fake_pets")
     write_fake_runs(tmp_path, params)
@@ -463,7 +464,7 @@ def test_a_report_on_other_images_names_these_and_never_the_scales_own(tmp_path:
     assert "Fashion" not in page + texts["claims.csv"] + texts["provenance.md"]
 
 
-def test_a_gap_that_validation_images_blur_is_not_blamed_on_test_images(tmp_path: Path) -> None:
+def test_a_gap_that_validation_images_blur_is_not_blamed_on_test_images(tmp_path: Path, unpainted: None) -> None:
     params = fake_params()
     write_fake_runs(tmp_path, params)
     report(tmp_path, params)

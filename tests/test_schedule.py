@@ -5,19 +5,19 @@ import pytest
 import torch
 
 from pipeline.training.module import Classifier
-from pipeline.training.optimiser import PaperSGD
-from pipeline.training.schedule import Goal, PlateauSchedule, Warmup
+from pipeline.training.optimizer import PaperSGD
+from pipeline.training.schedule import PlateauSchedule, StopAtTrainError, Warmup
 from tests.tiny import settings
 
 
 class Trainer(SimpleNamespace):
-    """What the schedule sees of Lightning's trainer: the optimiser, the epoch, a way to stop."""
+    """What the schedule sees of Lightning's trainer: the optimizer, the epoch, a way to stop."""
 
     def __init__(self, lr: float = 0.01, bias_lr: float = 0.01) -> None:
         weight, bias = (torch.zeros(1, requires_grad=True) for _ in range(2))
         groups = [{"params": [weight]}, {"params": [bias], "lr": bias_lr}]
-        optimiser = PaperSGD(groups, lr=lr, momentum=0.9, weight_decay=0.0)
-        super().__init__(optimizers=[optimiser], current_epoch=0, should_stop=False)
+        optimizer = PaperSGD(groups, lr=lr, momentum=0.9, weight_decay=0.0)
+        super().__init__(optimizers=[optimizer], current_epoch=0, should_stop=False)
 
 
 def follow(schedule: PlateauSchedule, trainer: Any, errors: list[float]) -> list[float]:
@@ -78,12 +78,12 @@ def test_a_schedule_restored_half_way_goes_on_as_the_first_would_have() -> None:
 
 def test_a_run_for_a_goal_ends_after_the_first_epoch_whose_training_error_has_reached_it() -> None:
     chosen = settings(train={"stop_at_train_error": 25.0})
-    goal, trainer, module = Goal(chosen), Trainer(), Classifier(chosen, classes=4, seed=0)
+    goal, trainer, module = StopAtTrainError(chosen), Trainer(), Classifier(chosen, classes=4, seed=0)
     stopped = []
     for wrong in (3, 2, 1):  # of four images
         labels = torch.tensor([0] * (4 - wrong) + [1] * wrong)
-        module.train_tally.__init__()  # type: ignore[misc]
-        module.train_tally.add(torch.tensor(1.0), torch.eye(4)[0].expand(4, 4), labels)
+        module.train_metrics.__init__()  # type: ignore[misc]
+        module.train_metrics.add(torch.tensor(1.0), torch.eye(4)[0].expand(4, 4), labels)
         goal.on_train_epoch_end(trainer, module)  # type: ignore[arg-type]
         stopped.append((trainer.should_stop, goal.reached))
     assert stopped == [(False, False), (False, False), (True, True)]

@@ -5,7 +5,7 @@ from torch import nn
 
 from pipeline.models.build import build
 from pipeline.models.small_nets import LocalConv2d
-from pipeline.training.optimiser import optimiser
+from pipeline.training.optimizer import optimizer
 from tests.tiny import settings
 
 
@@ -59,7 +59,7 @@ def test_the_authors_small_nets_have_the_sizes_of_their_layer_files(
     assert net(torch.zeros(2, 3, crop_px, crop_px)).shape == (2, 10)
 
 
-def test_the_11_percent_net_normalises_once_before_and_once_after_its_pooling() -> None:
+def test_the_11_percent_net_normalizes_once_before_and_once_after_its_pooling() -> None:
     names = [name for name, _ in small("conv_local_11", 24).named_children()]
     assert names.index("conv1_pool") + 1 == names.index("conv1_norm")
     assert names.index("conv2_norm") + 1 == names.index("conv2_pool")
@@ -68,7 +68,7 @@ def test_the_11_percent_net_normalises_once_before_and_once_after_its_pooling() 
     torch.testing.assert_close(norm(x), F.local_response_norm(x, 9, alpha=1e-3, beta=0.75, k=1.0))  # α over n
 
 
-def test_without_normalisation_the_13_percent_net_is_left() -> None:
+def test_without_normalization_the_13_percent_net_is_left() -> None:
     assert not [name for name, _ in small("conv_local_13", 24, norm_layers=[]).named_children() if "norm" in name]
 
 
@@ -89,7 +89,7 @@ def test_each_layer_has_the_decay_of_its_layer_file() -> None:
     net = build(chosen, classes=10)
     names = {id(p): name for name, p in net.named_parameters()}
     decays = {
-        names[id(p)]: group["weight_decay"] for group in optimiser(net, chosen).param_groups for p in group["params"]
+        names[id(p)]: group["weight_decay"] for group in optimizer(net, chosen).param_groups for p in group["params"]
     }
     assert decays["conv1.weight"] == decays["conv2.weight"] == 0
     assert decays["local3.weight"] == decays["local4.weight"] == 0.004

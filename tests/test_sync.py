@@ -15,15 +15,15 @@ import mlflow
 import pytest
 from filelock import FileLock
 
-from pipeline import paths, sync, tracking
+from pipeline import paths
 from pipeline.data.store import Store
 from pipeline.errors import UserError
-from pipeline.evaluation.evaluate import evaluate_variant
-from pipeline.records import CURVES
+from pipeline.tracking import store as tracking
+from pipeline.tracking import sync
+from pipeline.tracking.records import CURVES
 from pipeline.training.run import HISTORY
-from pipeline.training.variant import train_variant
 from tests.test_tracking import stored_runs
-from tests.tiny_params import tiny_params
+from tests.tiny_params import evaluate_variant, tiny_params, train_variant
 
 ROOT = Path(__file__).parents[1]
 

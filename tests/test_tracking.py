@@ -1,6 +1,12 @@
 """MLflow read back through its own client."""
 
 import json
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
 from pathlib import Path
 
 import mlflow
@@ -10,15 +16,18 @@ import pytest
 import torch
 from mlflow.entities import Run
 
-from pipeline import paths, tracking
+from pipeline import paths
+from pipeline.claims.results import collect
 from pipeline.data.store import Store
-from pipeline.evaluation.evaluate import evaluate_variant
+from pipeline.errors import UserError
 from pipeline.evaluation.predict import load_net
-from pipeline.records import CURVES
-from pipeline.report.collect import collect
-from pipeline.training.variant import train_variant
+from pipeline.tracking import store as tracking
+from pipeline.tracking import sync
+from pipeline.tracking.records import CURVES
 from tests.tiny import CROP_PX, settings
-from tests.tiny_params import tiny_params
+from tests.tiny_params import evaluate_variant, tiny_params, train_variant
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -106,3 +115,133 @@ def test_a_run_that_two_scales_share_is_one_run_that_names_both(store: Store) ->
         train_variant(tiny_params(scale=scale), "baseline")
     tracking.sync()
     assert [run.data.tags["scale"] for run in stored_runs()] == ["embedded, smoke"] * 2
+
+
+# ---- what somebody deleted in MLflow
+
+
+def client() -> mlflow.MlflowClient:
+    return mlflow.MlflowClient(paths.mlflow_store())
+
+
+def delete_experiment() -> None:
+    client().delete_experiment(client().get_experiment_by_name(tracking.EXPERIMENT).experiment_id)
+
+
+def assert_one_run_a_seed_with_its_curve_and_one_model() -> None:
+    runs = stored_runs()
+    assert [run.info.run_name for run in runs] == ["baseline seed 0", "baseline seed 1"]
+    for run in runs:
+        assert [point.step for point in client().get_metric_history(run.info.run_id, "val_loss")] == [1, 2, 3]
+    models = mlflow.search_logged_models([runs[0].info.experiment_id], output_format="list")
+    assert [model.source_run_id for model in models] == [run.info.run_id for run in runs if "model" in run.data.tags]
+
+
+@pytest.fixture
+def sent(trained: Store) -> None:
+    evaluate_variant(tiny_params(), "baseline")
+    tracking.sync()
+
+
+def test_a_deleted_experiment_is_restored_with_its_runs_and_one_line_says_so(
+    sent: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = [run.info.run_id for run in stored_runs()]
+    delete_experiment()
+    train_variant(tiny_params(seeds=[2]), "baseline")
+    capsys.readouterr()
+    assert tracking.sync() == 1
+    assert capsys.readouterr().err == "MLflow: the experiment alexnet had been deleted; it is restored with its runs\n"
+    assert set(before) < {run.info.run_id for run in stored_runs()}
+    assert tracking.sync() == 0
+
+
+def test_a_deleted_run_is_made_again_and_stays_one_when_a_restored_experiment_brings_the_old_one_back(
+    sent: None,
+) -> None:
+    (median,) = (run for run in stored_runs() if "model" in run.data.tags)
+    client().delete_run(median.info.run_id)
+    assert tracking.sync() == 1
+    assert median.info.run_id not in {run.info.run_id for run in stored_runs()}
+    delete_experiment()
+    tracking.sync()
+    assert_one_run_a_seed_with_its_curve_and_one_model()
+
+
+def test_an_experiment_that_was_deleted_for_good_is_made_anew(sent: None) -> None:
+    delete_experiment()
+    collect_garbage = [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", paths.mlflow_store()]
+    uri = {"MLFLOW_TRACKING_URI": paths.mlflow_store()}
+    subprocess.run(collect_garbage, env=os.environ | uri, check=True, capture_output=True)
+    assert client().get_experiment_by_name(tracking.EXPERIMENT) is None
+    assert tracking.sync() == 2
+    assert_one_run_a_seed_with_its_curve_and_one_model()
+
+
+def test_of_two_senders_that_restore_the_experiment_at_once_both_go_on(
+    sent: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delete_experiment()
+    restore = mlflow.MlflowClient.restore_experiment
+
+    def second(self: mlflow.MlflowClient, experiment: str) -> None:
+        restore(self, experiment)  # the other sender's
+        restore(self, experiment)
+
+    monkeypatch.setattr(mlflow.MlflowClient, "restore_experiment", second)
+    assert tracking.sync() == 0
+    assert_one_run_a_seed_with_its_curve_and_one_model()
+
+
+def test_where_restoring_is_not_allowed_the_message_has_the_command(
+    sent: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = stored_runs()[0].info.experiment_id
+    delete_experiment()
+
+    def refuse(*_: object) -> None:
+        raise mlflow.MlflowException("Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mlflow.MlflowClient, "restore_experiment", refuse)
+        with pytest.raises(UserError, match=r"this user cannot restore it \(Permission denied\)") as refused:
+            tracking.sync()
+    (command,) = re.findall(r"`(.+ mlflow .+?)`", str(refused.value))
+    here = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    subprocess.run(command, shell=True, env=os.environ | here, check=True, capture_output=True)
+    assert stored_runs()[0].info.experiment_id == experiment
+
+
+# ---- what messages say
+
+
+def test_a_database_of_another_mlflow_is_one_line_that_keeps_mlflows_own_remedy(sent: None) -> None:
+    with closing(sqlite3.connect("mlflow.db")) as database, database:
+        database.execute("update alembic_version set version_num = '451aebb31d03'")
+    command, environment = [sys.executable, "-m", "pipeline", "sync"], os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: sqlite:///")
+    assert "run 'mlflow db upgrade <database_uri>'" in line
+    assert "consult your database's documentation for more detail" in line  # the last that MLflow says of it
+    assert line.endswith("`python -m pipeline sync` fills it from the files once it is back")
+
+
+def test_a_folder_as_the_store_is_refused_with_mlflows_own_remedy(
+    trained: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "mlruns")
+    monkeypatch.delenv("MLFLOW_ALLOW_FILE_STORE", raising=False)
+    with pytest.raises(UserError, match=r"set `MLFLOW_ALLOW_FILE_STORE=true` to opt out of this exception\.\); "):
+        tracking.sync()
+
+
+def test_no_message_has_an_addresss_password(
+    trained: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9")
+    sync.run(background=True)
+    warning = capsys.readouterr().err.splitlines()[-1]
+    assert warning.startswith("warning: http://me:***@127.0.0.1:9: the MLflow store cannot be used")
+    assert "secret" not in warning

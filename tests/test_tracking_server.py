@@ -15,14 +15,15 @@ import mlflow
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline import paths, sync, tracking
+from pipeline import paths
 from pipeline.data.store import Store
 from pipeline.errors import UserError
+from pipeline.tracking import store as tracking
+from pipeline.tracking import sync
 from pipeline.training.run import RUN
-from pipeline.training.variant import train_variant
 from tests.servers import PASSWORD, MlflowServer, postgres, team_server
 from tests.test_sync import assert_every_metric_is_there_once
-from tests.tiny_params import tiny_params
+from tests.tiny_params import tiny_params, train_variant
 
 ROOT = Path(__file__).parents[1]
 
@@ -69,7 +70,7 @@ def test_the_train_stage_ends_while_the_store_still_hangs(store: Store) -> None:
     with socket.create_server(("127.0.0.1", 0)) as hanging, Path("errors").open("wb") as errors:
         url = f"http://127.0.0.1:{hanging.getsockname()[1]}"
         environment = {"PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": url, "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
-        stage = [sys.executable, "-m", "stages.train", "baseline"]
+        stage = [sys.executable, "-m", "stages.train"]
         subprocess.run(stage, env=os.environ | environment, stderr=errors, timeout=120, check=True)
         assert (paths.seed("smoke", "baseline", 1) / RUN).exists()
         assert b"warning" not in Path("errors").read_bytes()  # the sending has not come to its end
@@ -111,7 +112,7 @@ SENDER = """
 import os, sys, time
 from pathlib import Path
 import mlflow
-from pipeline import sync, tracking
+from pipeline.tracking import sync, store as tracking
 
 known, create, me = tracking._known, mlflow.MlflowClient.create_run, sys.argv[1]
 

@@ -12,14 +12,13 @@ import torch
 from safetensors.torch import load_file
 
 from pipeline import paths
-from pipeline.checksums import SUMS
 from pipeline.data.store import Store
 from pipeline.params import Settings
-from pipeline.training.fingerprint import PACKAGE, TRAINED_BY
-from pipeline.training.run import CHECKPOINT, HISTORY, RUN, WEIGHTS, Run, publish, train
-from pipeline.training.variant import train_variant
+from pipeline.runtime.checksums import SUMS
+from pipeline.runtime.files import write_json
+from pipeline.training.run import CHECKPOINT, HISTORY, RUN, WEIGHTS, WHERE, Run, publish, train
 from tests.tiny import CPU, make_store, settings
-from tests.tiny_params import tiny_params
+from tests.tiny_params import tiny_params, train_variant
 
 ROOT = Path(__file__).parents[1]
 NUMBERS = ["epoch", "lr", "train_loss", "train_error_top1", "val_loss", "val_error_top1", "val_error_top5"]
@@ -30,6 +29,7 @@ import sys, time
 import pytorch_lightning as pl
 from pathlib import Path
 from pipeline.data.store import Store
+from pipeline.runtime.files import write_json
 from pipeline.training import callbacks
 from pipeline.training.run import Run, train
 from tests.tiny import CPU, settings
@@ -137,15 +137,27 @@ def test_a_damaged_checkpoint_is_named_and_the_run_starts_anew(
     assert (folder / WEIGHTS).read_bytes() == expected
 
 
-def test_a_run_begun_with_another_number_of_threads_starts_anew(
-    store: Store, capsys: pytest.CaptureFixture[str]
+def test_a_run_interrupted_in_its_warm_up_keeps_the_biases_rate_that_the_source_never_drops(
+    store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    train_block = {"epochs": 9, "warmup_epochs": 3, "patience_epochs": 1, "lr": 1e-5}
+    chosen = settings(train=train_block, recipe={"bias_rule": "coded"})
+    monkeypatch.setenv("ALEXNET_STATE", "undisturbed")
+    undisturbed = train(a_run(store, chosen=chosen))
+    assert pd.read_csv(undisturbed / HISTORY)["lr"].iloc[-1] < 1e-5  # the weights' rate has dropped
+    monkeypatch.setenv("ALEXNET_STATE", "interrupted")
+    interrupt_after_an_epoch(a_run(store, chosen=chosen))
+    resumed = train(a_run(store, chosen=chosen))
+    assert (resumed / WEIGHTS).read_bytes() == (undisturbed / WEIGHTS).read_bytes()
+
+
+def test_a_run_begun_with_another_torch_starts_anew(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     run = a_run(store)
     interrupt_after_an_epoch(run)
-    two = Run("smoke", "baseline", "3", 0, settings(), store, CPU.model_copy(update={"threads": 2}))
-    assert two.fingerprint == run.fingerprint
-    train(two)
-    assert "threads was 1, is 2" in capsys.readouterr().out
+    where = json.loads((run.folder / WHERE).read_text())
+    write_json(run.folder / WHERE, where | {"torch": "2.0.0"})
+    train(run)
+    assert f"torch was 2.0.0, is {torch.__version__}" in capsys.readouterr().out
 
 
 def test_another_number_of_threads_changes_the_last_bits_and_no_more(
@@ -203,30 +215,6 @@ def test_a_run_that_diverges_is_a_result_with_step_rate_and_gradient(store: Stor
     assert not (folder / WEIGHTS).exists()
     publish(a_run(store, chosen=wild), paths.seed("smoke", "wild", 0))
     assert facts(paths.seed("smoke", "wild", 0))["status"] == "failed"
-
-
-def test_the_fingerprint_tells_runs_apart_by_settings_seed_and_data_and_by_nothing_else(store: Store) -> None:
-    same = [a_run(store), a_run(store, variant="renamed"), Run("embedded", "x", "4", 0, settings(), store, CPU)]
-    assert len({run.fingerprint for run in same}) == 1
-    more_test_images = make_store(Path("more"), test=24)
-    assert a_run(more_test_images).fingerprint == same[0].fingerprint
-    others = [
-        a_run(store, seed=1),
-        a_run(store, chosen=settings(net={"pool_px": 2})),
-        a_run(store, chosen=settings(recipe={"lrn_alpha": "coded"})),
-        a_run(make_store(Path("other"), train=52)),
-    ]
-    assert len({run.fingerprint for run in [*same, *others]}) == 5
-
-
-def test_the_fingerprint_covers_every_module_that_training_loads_but_those_that_decide_no_number() -> None:
-    code = "import sys, pipeline.training.run; print(*(m for m in sys.modules if m.startswith('pipeline.')))"
-    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    files = {Path(*name.split(".")[1:]).with_suffix(".py") for name in loaded.stdout.split()}
-    modules = {str(path) for path in files if (PACKAGE / path).is_file() and len(path.parts) > 1}
-    covered = {str(path.relative_to(PACKAGE)) for pattern in TRAINED_BY for path in PACKAGE.glob(pattern)}
-    assert modules - covered == {"data/store.py", "training/callbacks.py", "training/fingerprint.py"}
-    assert {"paper/net.yaml", "paper/recipe.yaml"} <= covered
 
 
 def test_publishing_replaces_what_was_there(store: Store) -> None:

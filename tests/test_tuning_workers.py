@@ -47,7 +47,7 @@ class Held(studies.Pruning):
 
 studies.Pruning = Held
 studies.paths.tune = lambda scale, study: Path(f"out-{sys.argv[1]}")
-studies.tune(tiny_params(tune=SHARED), "baseline")
+studies.tune_variant(tiny_params(tune=SHARED), "baseline")
 """
 
 
@@ -116,9 +116,9 @@ def test_a_worker_that_was_cut_off_as_its_trial_began_or_fails_leaves_nothing_ru
     with monkeypatch.context() as patch:
         patch.setattr(studies, "train", lambda *_: (_ for _ in ()).throw(OSError("disk is full")))
         with pytest.raises(OSError, match="disk is full"):
-            studies.tune(params, "baseline")
+            studies.tune_variant(params, "baseline")
     the_study().ask()  # by a process that then dies
-    studies.tune(params, "baseline")
+    studies.tune_variant(params, "baseline")
     states = [trial.state.name for trial in the_study().get_trials()]
     assert states.count("FAIL") == 2
     assert sum(state in ("COMPLETE", "PRUNED") for state in states) == 2

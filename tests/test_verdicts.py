@@ -4,9 +4,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.statistics.crossed import crossed_effect
-from pipeline.statistics.effects import Censored
-from pipeline.statistics.verdicts import (
+from pipeline.claims.crossed import crossed_effect
+from pipeline.claims.effects import Censored
+from pipeline.claims.verdicts import (
     ARTICLE_WORDS,
     CLAIM_WORDS,
     QUESTION_WORDS,
@@ -172,7 +172,7 @@ def test_no_other_word_is_a_verdict() -> None:
         Verdict("refuted")
 
 
-def made_up(effect: float, seed_sd: float, *, own: bool, paper: float | None = 1.0) -> Evidence:
+def synthetic(effect: float, seed_sd: float, *, own: bool, paper: float | None = 1.0) -> Evidence:
     """Five pairs of nets on 4,000 images, 10 % of which the nets of a pair see differently."""
     rng = np.random.default_rng(8)
     spread = rng.permutation([-1.2, -0.5, 0.0, 0.5, 1.2]) * seed_sd
@@ -216,12 +216,12 @@ def made_up(effect: float, seed_sd: float, *, own: bool, paper: float | None = 1
 def test_made_up_nets_earn_the_word_that_their_effect_deserves(
     effect: float, seed_sd: float, own: bool, word: str
 ) -> None:
-    assert judge(made_up(effect, seed_sd, own=own)).word == word
+    assert judge(synthetic(effect, seed_sd, own=own)).word == word
 
 
 @pytest.mark.parametrize(("effect", "word"), [(1.5, "differs"), (-1.5, "differs"), (0.1, "no difference seen")])
 def test_made_up_nets_answer_a_question_of_ours(effect: float, word: str) -> None:
-    assert judge_question(made_up(effect, 0.3, own=False, paper=None)).word == word
+    assert judge_question(synthetic(effect, 0.3, own=False, paper=None)).word == word
 
 
 def test_inconclusive_asks_for_more_images_where_no_number_of_seeds_would_do() -> None:

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 
 from pipeline.data.store import ARRAYS, Meta, Store
-from pipeline.files import sha256, write_json
 from pipeline.params import Hardware, Settings
+from pipeline.runtime.files import sha256, write_json
 
-CANVAS_PX, CROP_PX, CLASSES = 76, 67, 4
-CPU = Hardware(accelerator="cpu", threads=1, devices=1, compile=False)
+IMAGE_SIZE, CROP_PX, CLASSES = 76, 67, 4
+CPU = Hardware(accelerator="cpu", threads=1)
 
 
 def make_store(folder: Path, train: int = 48, val: int = 16, test: int = 16, channels: int = 1) -> Store:
@@ -18,8 +18,8 @@ def make_store(folder: Path, train: int = 48, val: int = 16, test: int = 16, cha
     rng = np.random.default_rng(0)
     for split, count in {"train": train, "val": val, "test": test}.items():
         labels = np.arange(count) % CLASSES
-        images = rng.integers(0, 60, (count, CANVAS_PX, CANVAS_PX, channels))
-        quarter = CANVAS_PX // 4
+        images = rng.integers(0, 60, (count, IMAGE_SIZE, IMAGE_SIZE, channels))
+        quarter = IMAGE_SIZE // 4
         for image, label in zip(images, labels, strict=True):
             image[label * quarter : (label + 1) * quarter] += 150
         (folder / split).mkdir(parents=True)
@@ -29,7 +29,7 @@ def make_store(folder: Path, train: int = 48, val: int = 16, test: int = 16, cha
     np.save(folder / "mean_image.npy", pixels.mean(0).astype(np.float32))
     meta = Meta(
         dataset="fashion_mnist",
-        canvas_px=CANVAS_PX,
+        image_size=IMAGE_SIZE,
         channels=channels,
         classes=[f"class {label}" for label in range(CLASSES)],
         counts={"train": train, "val": val, "test": test},

@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+from pipeline.evaluation.evaluate import evaluate_all
 from pipeline.params import Params, validate
+from pipeline.training.runs import train_all
 from tests.clone import ROOT, write_params
-from tests.tiny import CANVAS_PX, make_store, settings
+from tests.tiny import IMAGE_SIZE, make_store, settings
 
 
 def make_stage(folder: Path, **changes: Any) -> None:
@@ -20,7 +22,7 @@ def make_stage(folder: Path, **changes: Any) -> None:
 def tiny_params(**changes: Any) -> Params:
     """`changes` to blocks of the training settings, or to other keys as a whole."""
     blocks = settings(**{name: value for name, value in changes.items() if name in ("net", "recipe", "train")})
-    variant = {"title": "x", "section": "3", "sentence": "x", "recipe_from": "pipeline/paper/recipe.yaml", "set": {}}
+    variant = {"title": "x", "section": "3", "description": "x"}
     values: dict[str, Any] = {
         "scale": "smoke",
         "reports": {"fashion_mnist": "smoke"},
@@ -28,7 +30,7 @@ def tiny_params(**changes: Any) -> Params:
         "data": {
             "folder": None,
             "dataset": "fashion_mnist",
-            "canvas_px": CANVAS_PX,
+            "image_size": IMAGE_SIZE,
             "train_images": 48,
             "validation_images": 16,
             "test_images": 16,
@@ -36,7 +38,7 @@ def tiny_params(**changes: Any) -> Params:
         },
         **blocks.model_dump(),
         "seeds": [0, 1],
-        "hardware": {"accelerator": "cpu", "threads": 1, "devices": 1, "compile": False},
+        "hardware": {"accelerator": "cpu", "threads": 1, "workers": 1},
         "tune": {
             "studies": ["baseline"],
             "trials": 0,
@@ -44,13 +46,29 @@ def tiny_params(**changes: Any) -> Params:
             "seed": 5,
             "lr": [0.001, 0.1],
             "weight_decay": [0.00001, 0.01],
+            "batch": 1,
             "random_trials": 2,
             "warmup_epochs": 1,
             "storage": None,
         },
         "evaluate": {"ten_crop": ["baseline"], "analyses": [], "batch_images": 7},
-        "variants": {"baseline": variant, "tuned": variant | {"recipe_from": "runs/smoke/tune/baseline/best.yaml"}},
+        "variants": {"baseline": variant, "tuned": variant | {"study": "baseline"}},
         "departures": [],
     }
     values |= {name: value for name, value in changes.items() if name not in ("net", "recipe", "train")}
     return validate(values, "tiny")
+
+
+def only(params: Params, variant: str) -> Params:
+    """The configuration with one of its variants alone."""
+    return params.model_copy(update={"variants": {variant: params.variants[variant]}})
+
+
+def train_variant(params: Params, variant: str) -> None:
+    """What the train stage does, for one variant."""
+    train_all(only(params, variant))
+
+
+def evaluate_variant(params: Params, variant: str) -> None:
+    """What the evaluate stage does, for one variant."""
+    evaluate_all(only(params, variant))

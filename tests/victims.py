@@ -20,7 +20,7 @@ from pathlib import Path
 import pytorch_lightning as pl
 from pipeline import paths
 from pipeline.data.store import Store
-from pipeline.errors import exit_status
+from pipeline.runtime.exit_status import exit_status
 from pipeline.training.run import Run, publish, train
 from tests.tiny import CPU, settings
 
@@ -44,7 +44,7 @@ sys.exit(exit_status(main))
 # A stage that does not train.
 IDLE = """
 import sys, time
-from pipeline.errors import exit_status
+from pipeline.runtime.exit_status import exit_status
 
 def main():
     print("ready", flush=True)

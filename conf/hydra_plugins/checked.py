@@ -5,6 +5,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # this clone's own code, wherever another is installed
 
-from pipeline.compose import checked_report, register
+from pipeline.tools.compose import checked_report, register
 
 register(checked_report)

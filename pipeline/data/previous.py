@@ -12,34 +12,33 @@ from pipeline import paths
 from pipeline.data.sources.listing import printable
 from pipeline.data.store import ARRAYS, SPLITS, Store
 from pipeline.errors import UserError
-from pipeline.files import sha256, write_json
 from pipeline.params import Data
+from pipeline.runtime.files import sha256, write_json
 
 PACKAGE = Path(__file__).parent
 DECODERS = ("numpy", "pillow", "simplejpeg", "torch")
 META = "meta.json"
 
 
-def key(data: Data) -> str:
+def key(data: Data, most_bytes: int) -> str:
     """Return 16 hexadecimal digits that are equal where the store will be, byte for byte.
 
-    They stand for the settings, the names, sizes and times of the files in data.folder, the preparing code (which holds
-    the checksums of what is fetched) and the versions of the decoders.
+    They stand for the settings, the largest image that is decoded, the names, sizes and times of the files in
+    data.folder, the preparing code (which holds the checksums of what is fetched), and the versions of the decoders.
     """
+    code = sorted([*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.txt")])
     identity = {
         "data": data.model_dump(),
+        "most_bytes": most_bytes,
         "files": data.folder and _listing(paths.root() / Path(data.folder).expanduser()),
-        "code": {str(path.relative_to(PACKAGE)): sha256(path) for path in sorted(PACKAGE.rglob("*")) if _is_code(path)},
+        "code": {str(path.relative_to(PACKAGE)): sha256(path) for path in code},
         "versions": {name: version(name) for name in DECODERS},
     }
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _is_code(path: Path) -> bool:
-    return path.suffix in (".py", ".txt")
-
-
 def _listing(folder: Path) -> str:
+    """Return the SHA-256 of the names, sizes and times of all files below a folder, those behind links included."""
     digest, seen = hashlib.sha256(), set()
     for place, folders, names in os.walk(folder, followlinks=True):
         folders.sort()

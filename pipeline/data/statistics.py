@@ -1,4 +1,4 @@
-"""What training has to know about the images: mean image, and how their colours vary. All of it exact."""
+"""Measures what training has to know about the images: the mean image, and how colors vary. The sums are exact."""
 
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ BLOCK_PIXELS = 65536  # 255² times as many fit 32 bits
 
 
 class Sums(NamedTuple):
-    """Over the images of one batch, in integers."""
+    """Sums over the images of one batch, in integers."""
 
     images: int
     values: NDArray[np.uint32]  # H x W x C
@@ -18,7 +18,7 @@ class Sums(NamedTuple):
 
     @classmethod
     def of(cls, batch: NDArray[np.uint8]) -> "Sums":
-        """batch: N x H x W x C, below 2^24 images."""
+        """Return the sums of a batch, N x H x W x C, of fewer than 2^24 images."""
         channels = batch.shape[-1]
         products = np.zeros((channels, channels), np.int64)
         pixels = batch.reshape(-1, channels)
@@ -34,11 +34,11 @@ class Sums(NamedTuple):
 
 
 class PixelStatistics:
-    """Sums over all images: the same whatever the batches, the order and the machine."""
+    """Sums over all images, which are the same whatever the batches, their order and the machine."""
 
-    def __init__(self, canvas_px: int, channels: int) -> None:
+    def __init__(self, image_size: int, channels: int) -> None:
         self.images = 0
-        self.sums = np.zeros((canvas_px, canvas_px, channels), np.int64)
+        self.sums = np.zeros((image_size, image_size, channels), np.int64)
         self.products = np.zeros((channels, channels), np.int64)
 
     def add(self, sums: Sums) -> None:
@@ -47,10 +47,11 @@ class PixelStatistics:
         self.products += sums.products
 
     def mean_image(self) -> NDArray[np.float32]:
+        """Return the mean at each pixel, H x W x C."""
         return (self.sums / self.images).astype(np.float32)
 
     def rgb_covariance(self) -> NDArray[np.float64]:
-        """3 x 3, of the pixels' colours; grey counts as R = G = B."""
+        """Return the 3 x 3 covariance of the pixels' colors; gray counts as R = G = B."""
         pixels = self.images * self.sums[..., 0].size
         sums = [int(total) for total in self.sums.sum((0, 1))]
         products = self.products.tolist()
@@ -63,7 +64,7 @@ class PixelStatistics:
         return np.array(np.broadcast_to(covariance, (3, 3)))
 
     def rgb_components(self) -> tuple[list[list[float]], list[float]]:
-        """Section 4.1: eigenvectors (columns, by falling eigenvalue) and the square roots of the eigenvalues."""
+        """Return section 4.1's eigenvectors (columns, by falling eigenvalue) and the square roots of eigenvalues."""
         covariance = self.rgb_covariance()
         if len(self.products) == 1:  # two eigenvalues are 0, so that their vectors are ours to choose
             vectors = np.array([[1, 1, 1], [1, -1, 1], [1, 0, -2]]) / np.sqrt([3, 2, 6])

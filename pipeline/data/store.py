@@ -1,4 +1,4 @@
-"""The image store that `prepare` writes: arrays that are read by memory map, and what is known about them."""
+"""The image store that `prepare` writes: arrays that are read through memory maps, and what is known about them."""
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
 from pipeline.errors import UserError
-from pipeline.files import pieces, sha256
 from pipeline.params import Strict
+from pipeline.runtime.files import pieces, sha256
 
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
@@ -24,27 +24,29 @@ Three = Field(min_length=3, max_length=3)
 
 
 class Skipped(Strict):
+    """A file that could not be used."""
+
     file: str
     reason: str
 
 
 class Meta(Strict):
-    """meta.json. No times and no paths of the machine, so that it is byte-identical everywhere."""
+    """The content of meta.json. It has no times and no paths, so that it is byte-identical on every machine."""
 
     dataset: str
-    canvas_px: int = Field(ge=1)
+    image_size: int = Field(ge=1)
     channels: Literal[1, 3]
     classes: list[str]
     counts: dict[SplitName, Annotated[int, Field(ge=1)]] = Three
     sources: dict[str, str]  # SHA-256 of each source file, or of the list of a folder's files
     rgb_eigenvectors: list[Annotated[list[float], Three]] = Three  # columns, by falling eigenvalue
-    rgb_std: list[float] = Three  # square roots of the eigenvalues, in grey levels
+    rgb_std: list[float] = Three  # square roots of the eigenvalues, in gray levels
     skipped: list[Skipped]
     sha256: dict[str, str]  # `checksum` of each array file
 
     def layout(self, array: str) -> tuple[type[np.generic], tuple[int, ...]]:
-        """Element type and shape of one of ARRAYS."""
-        image = (self.canvas_px, self.canvas_px, self.channels)
+        """Return the element type and the shape of one of ARRAYS."""
+        image = (self.image_size, self.image_size, self.channels)
         if array == "mean_image.npy":
             return np.float32, image
         split, kind = array.split("/")
@@ -54,12 +56,16 @@ class Meta(Strict):
 
 @dataclass(frozen=True)
 class Split:
+    """One split's arrays."""
+
     images: NDArray[np.uint8]  # N x H x W x C, memory-mapped
     labels: NDArray[np.int64]  # N
 
 
 @dataclass(frozen=True)
 class Store:
+    """A store that is there, and is found to be whole before it is used."""
+
     folder: Path
     meta: Meta
     mean_image: NDArray[np.float32]  # H x W x C: mean of the train split at each pixel
@@ -67,7 +73,10 @@ class Store:
 
     @classmethod
     def open(cls, folder: Path) -> Self:
-        """Checks that every array is there, of full length, and as meta.json says. Reads no image."""
+        """Open a store without reading an image.
+
+        Raises UserError unless every array is there, of full length, and as meta.json says.
+        """
         meta = _read_meta(folder / "meta.json")
         arrays = {array: _map(folder / array, *meta.layout(array)) for array in ARRAYS}
         store = cls(folder, meta, np.array(arrays["mean_image.npy"]))
@@ -75,7 +84,10 @@ class Store:
         return store
 
     def split(self, name: SplitName) -> Split:
-        """Compares checksums the first time: to 90 epochs that read the images, this adds one."""
+        """Return a split. The first time, its checksums are compared: that reads all images once, as an epoch does.
+
+        Raises UserError where they differ.
+        """
         images, labels = (f"{name}/{kind}.npy" for kind in ("images", "labels"))
         self._verify(images)
         self._verify(labels)
@@ -92,14 +104,17 @@ class Store:
             self._whole.add(array)
 
 
-def store_bytes(images: int, canvas_px: int, channels: int) -> int:
-    """Of all arrays: pixels and labels of so many images, and the mean image."""
-    values = canvas_px**2 * channels
+def store_bytes(images: int, image_size: int, channels: int) -> int:
+    """Return the size of all arrays: pixels and labels of so many images, and the mean image."""
+    values = image_size**2 * channels
     return images * (values + 8) + 4 * values
 
 
 def checksum(path: Path) -> str:
-    """SHA-256 of an array file. Above 1 GiB, of what `split -b 1G --filter=sha256sum` prints: that takes all cores."""
+    """Return the SHA-256 of an array file; above 1 GiB, that of what `split -b 1G --filter=sha256sum` prints.
+
+    All cores take part in the latter.
+    """
     bytes_in_all = path.stat().st_size
     if bytes_in_all <= PART_BYTES:
         return sha256(path)
@@ -130,7 +145,7 @@ def _read_meta(path: Path) -> Meta:
 
 
 def _map(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> NDArray[Any]:
-    """The array of a .npy file, without reading it. Never unpickles: open_memmap refuses object arrays."""
+    """Return the array of a .npy file without reading it. Nothing is unpickled: open_memmap refuses object arrays."""
     try:
         array = np.lib.format.open_memmap(path, mode="r")
         surplus = path.stat().st_size - array.offset - array.nbytes

@@ -6,21 +6,21 @@ from typing import Any
 from torch import nn
 
 from pipeline.data.store import Store
-from pipeline.evaluation.columns import colour_by_column
-from pipeline.evaluation.neighbours import nearest_training_images
-from pipeline.evaluation.shifts import error_when_shifted
-from pipeline.evaluation.thinned import halved_against_thinned
+from pipeline.evaluation.dropout_ensemble import halved_against_thinned
+from pipeline.evaluation.filter_color import color_by_column
+from pipeline.evaluation.nearest_neighbors import nearest_training_images
+from pipeline.evaluation.off_center import error_when_shifted
 
 DECIMALS = 4
 
 
-def analyse(net: nn.Sequential, store: Store, crop_px: int, seed: int, batch_images: int) -> dict[str, Any]:
+def analyze(net: nn.Sequential, store: Store, crop_px: int, seed: int, batch_images: int) -> dict[str, Any]:
     """One net's results by claim. What cannot be measured on it holds a `reason` and nothing else."""
     return {
         "nn_4096": nearest_training_images(net, store, crop_px, batch_images),
         "off_centre": error_when_shifted(net, store, crop_px, batch_images),
         "dropout_test_half": halved_against_thinned(net, store, crop_px, seed, batch_images),
-        "gpu_specialisation": colour_by_column(net, store, seed),
+        "gpu_specialisation": color_by_column(net, store, seed),
     }
 
 

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from pipeline.data.loader import View, view_batches
 from pipeline.data.store import SplitName, Store
-from pipeline.input.batches import View, view_batches
 from pipeline.models.build import build
 from pipeline.params import Settings
 

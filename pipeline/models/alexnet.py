@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.models.normalisation import ResponseNorm, WithinMapNorm
+from pipeline.models.response_norm import ResponseNorm, WithinMapNorm
 from pipeline.paper import recipe as paper
 from pipeline.paper.net import POOL_STRIDE, Shape, full_size, shapes
 from pipeline.params import Net, Recipe, Settings
@@ -67,7 +67,7 @@ class Divide(nn.Module):
         return x / self.divisor
 
 
-def alexnet(settings: Settings, classes: int) -> nn.Sequential:
+def build(settings: Settings, classes: int) -> nn.Sequential:
     """The net with its initial weights, drawn from torch's global generator.
 
     Input: (N, 3, crop, crop) float32, levels from 0 to 255 minus the mean image; a grey image may have one channel
@@ -76,8 +76,8 @@ def alexnet(settings: Settings, classes: int) -> nn.Sequential:
     net = settings.net
     table = shapes(net, classes)
     model = nn.Sequential(OrderedDict(_modules(table, net, settings.recipe)))
-    if net.initialisation == "paper":
-        _initialise(model, table, net, settings.recipe)
+    if net.initialization == "paper":
+        _initialize(model, table, net, settings.recipe)
     return model
 
 
@@ -130,7 +130,7 @@ def _fully_connected(shape: Shape, net: Net, last: Shape) -> list[tuple[str, nn.
 
 
 @torch.no_grad()
-def _initialise(model: nn.Sequential, table: list[Shape], net: Net, recipe: Recipe) -> None:
+def _initialize(model: nn.Sequential, table: list[Shape], net: Net, recipe: Recipe) -> None:
     """Section 5, with each layer's spread times sqrt(its fan-in at full size / its fan-in here).
 
     At full size the factor is 1. Without it a narrower net passes on a weaker signal and does not start to learn.

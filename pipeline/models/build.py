@@ -1,9 +1,10 @@
 """The net that settings name."""
 
+from importlib import import_module
+
 from torch import nn
 
-from pipeline.models.alexnet import alexnet
-from pipeline.models.small_nets import small_net
+from pipeline.models import MODULES
 from pipeline.params import Settings
 
 
@@ -12,4 +13,5 @@ def build(settings: Settings, classes: int) -> nn.Sequential:
 
     Input: (N, 1 or 3, crop, crop) float32, grey levels minus the mean image. Output: (N, classes) logits.
     """
-    return (alexnet if settings.net.architecture == "alexnet" else small_net)(settings, classes)
+    net: nn.Sequential = import_module(MODULES[settings.net.architecture]).build(settings, classes)
+    return net

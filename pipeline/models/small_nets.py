@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.models.alexnet import ACTIVATIONS, Divide
-from pipeline.models.normalisation import ResponseNorm
+from pipeline.models.response_norm import ResponseNorm, WithinMapNorm
 from pipeline.paper.small_nets import SmallLayer, SmallNet, small_nets
 from pipeline.params import Net, Settings
 
@@ -18,7 +18,7 @@ POOL_PX, POOL_STRIDE, CHANNELS = 3, 2, 3
 class LocalConv2d(nn.Module):
     """A convolution with kernels of its own at each place. (N, C, side, side) to (N, maps, side, side).
 
-    Until it is initialised otherwise it has the weights that torch gives a convolution of that fan-in.
+    Until it is initialized otherwise it has the weights that torch gives a convolution of that fan-in.
     """
 
     def __init__(self, maps_in: int, maps: int, size: int, padding: int, side: int) -> None:
@@ -35,7 +35,7 @@ class LocalConv2d(nn.Module):
         return maps
 
 
-def small_net(settings: Settings, classes: int) -> nn.Sequential:
+def build(settings: Settings, classes: int) -> nn.Sequential:
     """The net with its initial weights, drawn from torch's global generator.
 
     Input: (N, 3, crop, crop) float32, levels from 0 to 255 minus the mean image; a grey image may have one channel
@@ -53,8 +53,8 @@ def small_net(settings: Settings, classes: int) -> nn.Sequential:
         if layer.pool:
             side = math.ceil((side - POOL_PX) / POOL_STRIDE) + 1
     model = nn.Sequential(OrderedDict(modules))
-    if net.initialisation == "paper":
-        _initialise(model, table)
+    if net.initialization == "paper":
+        _initialize(model, table)
     return model
 
 
@@ -78,13 +78,14 @@ def _layer(
         pool = nn.MaxPool2d if layer.pool == "max" else nn.AvgPool2d
         parts.append(("pool", pool(POOL_PX, POOL_STRIDE, ceil_mode=True)))
     if layer.norm and layer.name in net.norm_layers:
-        norm = ResponseNorm(table.norm.n, table.norm.k, table.norm.alpha, columns=1)
+        kind = WithinMapNorm if table.norm.within_map else ResponseNorm
+        norm = kind(table.norm.n, table.norm.k, table.norm.alpha)
         parts.insert(2 if layer.norm == "before_pool" else 3, ("norm", norm))
     return [(f"{layer.name}_{name}".rstrip("_"), module) for name, module in parts]
 
 
 @torch.no_grad()
-def _initialise(model: nn.Sequential, table: SmallNet) -> None:
+def _initialize(model: nn.Sequential, table: SmallNet) -> None:
     for layer in table.layers:
         module = model.get_submodule(layer.name)
         assert isinstance(module, nn.Conv2d | nn.Linear | LocalConv2d)

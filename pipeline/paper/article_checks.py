@@ -9,7 +9,7 @@ from pipeline.paper.published import Contestant, published
 from pipeline.paper.recipe import DROPOUT_P
 from pipeline.paper.small_nets import small_nets
 
-CANVAS_PX, PRINTED_CROP_PX = 256, 224  # section 4.1
+IMAGE_SIZE, PRINTED_CROP_PX = 256, 224  # section 4.1
 OTHER_CROP_PX = 195  # another size that the layers accept
 
 
@@ -77,7 +77,7 @@ def layer_counts(conv: float, pools: float, norms: float) -> Finding:
         sum(layer.pool for layer in layers),
         len(PRINTED.norm_layers),
     )
-    return Finding("{} convolutional, {} pooling, {} normalising".format(*true), true == (conv, pools, norms))
+    return Finding("{} convolutional, {} pooling, {} normalizing".format(*true), true == (conv, pools, norms))
 
 
 def fully_connected_layers(article: float) -> Finding:
@@ -142,7 +142,7 @@ def figure1_net() -> Finding:
 
 def crop_factor(crop_px: float, article: float) -> Finding:
     """Places of a crop times two for its mirror image, with the last place counted or not."""
-    places = {px: CANVAS_PX - px for px in (PRINTED_CROP_PX, int(crop_px))}
+    places = {px: IMAGE_SIZE - px for px in (PRINTED_CROP_PX, int(crop_px))}
     printed = 2 * places[PRINTED_CROP_PX] ** 2
     factors = {px: 2 * (count + 1) ** 2 for px, count in places.items()}
     inclusive = "; ".join(f"{px} px: {count + 1}² · 2 = {factors[px]:,}" for px, count in places.items())

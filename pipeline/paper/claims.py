@@ -17,10 +17,10 @@ Agreement = Literal["equal", "leading_digits", "at_most"]
 IMAGE_MEASURES = ("error", "overfitting")  # of each image, by each seed's net
 EPOCH_MEASURES = ("epochs_to_25_train_error", "epochs_to_first_drop")  # a ratio; some runs may end before
 ANALYSIS_MEASURES = (  # one number for each seed, of the baseline's nets
-    "neighbours_with_another_label",
-    "error_off_centre",
+    "neighbors_with_another_label",
+    "error_off_center",
     "divergence_from_thinned_nets",
-    "likeness_of_the_columns_colours",
+    "likeness_of_the_columns_colors",
 )
 RUN_MEASURES = (*IMAGE_MEASURES, *EPOCH_MEASURES, *ANALYSIS_MEASURES)
 

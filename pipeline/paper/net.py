@@ -76,7 +76,7 @@ def paper_net() -> PaperNet:
 
 def shapes(net: Net, classes: int) -> list[Shape]:
     """The layer table of `net`. A removed layer stays in it, for its pooling."""
-    if not (net.removed_layer and net.hold_parameters):
+    if not (net.removed_layer and net.match_params):
         return _shapes(net, classes, 1.0)
     whole = _parameters(_shapes(net.model_copy(update={"removed_layer": None}), classes, 1.0))
     growths = [step / 64 for step in range(32, 193)]
@@ -89,8 +89,8 @@ def full_size(net: Net) -> list[Shape]:
     return shapes(net.model_copy(update={"crop_px": paper.crop_px, "width": 1.0}), paper.classes)
 
 
-def paper_shapes(columns: Literal["two", "joined", "separate", "half"] = "two") -> list[Shape]:
-    return full_size(PRINTED.model_copy(update={"columns": columns}))
+def paper_shapes(towers: Literal["two", "joined", "separate", "half"] = "two") -> list[Shape]:
+    return full_size(PRINTED.model_copy(update={"towers": towers}))
 
 
 def _shapes(net: Net, classes: int, growth: float) -> list[Shape]:
@@ -102,7 +102,7 @@ def _shapes(net: Net, classes: int, growth: float) -> list[Shape]:
     for index, layer in enumerate(paper.layers):
         convolves, removed = layer.size is not None, layer.name == net.removed_layer
         kernels = round(layer.kernels * net.width)
-        if net.columns == "half" and layer.name in HALVED:
+        if net.towers == "half" and layer.name in HALVED:
             kernels //= 2
         if names.index(FIRST_SHARED) <= index <= names.index(LAST_CONV):
             kernels = 2 * round(kernels * growth / 2)
@@ -126,9 +126,9 @@ def _pooled(side: int, net: Net) -> int:
 
 
 def _groups(layer: Layer, net: Net) -> int:
-    if net.columns == "separate":
+    if net.towers == "separate":
         return 1 if layer.name in SHARED else 2
-    return layer.columns if net.columns == "two" else 1
+    return layer.columns if net.towers == "two" else 1
 
 
 def _parameters(table: list[Shape]) -> int:

@@ -34,7 +34,7 @@ class WithinMap(Strict):
     alpha: float
 
 
-class ColourNoise(Strict):
+class ColorNoise(Strict):
     until: float
     divisor: float
 
@@ -46,7 +46,7 @@ class BothReadings(Strict):
     lrn_columns: Readings[int]
     first_norm: Readings[Literal["after_activation", "before_activation"]]
     second_norm: Readings[WithinMap | None]
-    colour_noise: Readings[ColourNoise]
+    color_noise: Readings[ColorNoise]
     crop_sharing: Readings[int]
 
 

@@ -12,6 +12,7 @@ SMALL_NETS_EPOCHS = 520  # that the files of the published source train the nets
 
 
 class Norm(Strict):
+    within_map: bool = False  # over n x n places of one map (the source's rnorm), else over n maps (its cmrnorm)
     n: int
     k: float
     alpha: float

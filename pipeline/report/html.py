@@ -1,7 +1,6 @@
 """report.html: the Markdown page as one file that needs no other, no network and no script."""
 
 import base64
-import re
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -9,6 +8,7 @@ from urllib.parse import unquote
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
+from mdit_py_plugins.anchors import anchors_plugin
 
 from pipeline.report.templates import filled
 
@@ -17,46 +17,30 @@ LONG_CELL = 30  # characters; what has no more stays on one line
 
 
 def html_page(markdown: str, folder: Path) -> str:
-    """The page with its images, which are PNG files below `folder`, in it. Raw HTML comes out as text."""
-    parser = MarkdownIt("commonmark", {"html": False}).enable("table")
+    """Return the page with its images, which are PNG files below `folder`, in it. Raw HTML comes out as text."""
+    parser = MarkdownIt("commonmark", {"html": False}).enable("table").use(anchors_plugin, max_level=6)
     tokens = parser.parse(markdown)
-    headings = _name_headings(tokens)
+    headings = [
+        (opening.tag, str(opening.attrGet("id")), _text(inline))
+        for opening, inline in pairwise(tokens)
+        if opening.type == "heading_open"
+    ]
     for token in tokens:
-        if token.children:
-            token.children = [_embedded(child, folder) for child in token.children]
-    tokens = list(_with_readable_tables(tokens))
+        token.children = [_embedded(child, folder) for child in token.children or []]
     start = next((index for index, token in enumerate(tokens) if (token.tag, token.level) == ("h2", 0)), len(tokens))
-    lead, body = (parser.renderer.render(part, parser.options, {}) for part in (tokens[:start], tokens[start:]))
+    parts = (list(_with_readable_tables(part)) for part in (tokens[:start], tokens[start:]))
+    lead, body = (parser.renderer.render(part, parser.options, {}) for part in parts)
     context = {
-        "title": next((text for level, _, text in headings if level == "h1"), folder.name),
-        "contents": [(anchor, text) for level, anchor, text in headings if level == "h2"],
+        "title": next((text for tag, _, text in headings if tag == "h1"), folder.name),
+        "contents": [(anchor, text) for tag, anchor, text in headings if tag == "h2"],
         "lead": lead,
         "body": body,
     }
     return filled(TEMPLATE, context, escape=True)
 
 
-def _name_headings(tokens: Sequence[Token]) -> list[tuple[str, str, str]]:
-    """Give each heading the id that GitHub gives it. Level, id and text of each."""
-    found: list[tuple[str, str, str]] = []
-    used: set[str] = set()
-    for opening, inline in pairwise(tokens):
-        if opening.type != "heading_open":
-            continue
-        text = _text(inline)
-        slug = anchor = re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-")
-        count = 0
-        while anchor in used:
-            count += 1
-            anchor = f"{slug}-{count}"
-        used.add(anchor)
-        opening.attrSet("id", anchor)
-        found.append((opening.tag, anchor, text))
-    return found
-
-
 def _embedded(token: Token, folder: Path) -> Token:
-    """An image with its bytes in it, or a remark where there is none to embed; any other token as it is."""
+    """Return an image with its bytes in it, or a remark where there is none to embed; any other token as it is."""
     if token.type != "image":
         return token
     source = unquote(str(token.attrGet("src")))
@@ -68,14 +52,13 @@ def _embedded(token: Token, folder: Path) -> Token:
 
 
 def _with_readable_tables(tokens: Sequence[Token]) -> Iterator[Token]:
-    """Tables in boxes that scroll sideways, named after their heading; cells marked as numbers or as long text."""
+    """Put tables into boxes that scroll sideways, named after their heading; mark cells that are numbers or long."""
     heading = ""
     for index, token in enumerate(tokens):
         if token.type == "heading_open":
-            heading = str(token.attrGet("id"))
+            heading = f' aria-labelledby="{token.attrGet("id")}"'
         elif token.type == "table_open":
-            label = f' aria-labelledby="{heading}"' if heading else ""
-            yield Token("html_block", "", 0, content=f'<div class="table" role="region" tabindex="0"{label}>\n')
+            yield Token("html_block", "", 0, content=f'<div class="table" role="region" tabindex="0"{heading}>\n')
         elif token.type == "th_open":
             token.attrSet("scope", "col")
         elif token.type == "td_open":
@@ -89,5 +72,5 @@ def _with_readable_tables(tokens: Sequence[Token]) -> Iterator[Token]:
 
 
 def _text(token: Token) -> str:
-    """What a reader sees of an inline token."""
+    """Return what a reader sees of an inline token."""
     return "".join(child.content for child in token.children or [])

@@ -2,42 +2,50 @@
 
 from collections.abc import Iterator
 
-from pipeline import paths
+from pipeline.claims.effects import LEVEL
+from pipeline.claims.learning import seeds_that_guess
+from pipeline.claims.results import Results
+from pipeline.claims.table import TOP5_CLASSES, Row
 from pipeline.paper.net import paper_net
 from pipeline.paper.recipe import both_readings
-from pipeline.params import FRACTIONS, Params, Recipe, data_title
-from pipeline.report.claims_table import TOP5_CLASSES, Row
-from pipeline.report.collect import Results
-from pipeline.report.tables import number
-from pipeline.report.variants import seeds_that_guess
-from pipeline.statistics.effects import LEVEL
+from pipeline.params import FRACTIONS, Recipe, data_title
+from pipeline.report.formatting import number
+from pipeline.runtime.escaping import prose
 
 PAPER_IMAGES, PAPER_STEPS = 1_200_000, 900_000  # of training (sections 2 and 5)
 
 
 def departures(results: Results) -> list[str]:
-    """What differs from the paper: what follows from data, net and recipe, then what the scale adds."""
+    """Return what differs from the paper: what follows from data, net and recipe, then what the scale adds."""
     params = results.params
     whole_net = params.net.architecture == "alexnet"
-    lines = [*_of_data(results), *(_of_scaled_net(params) if whole_net else ()), *params.departures]
+    lines = list(_of_data(results))
+    if whole_net and params.net.width < 1:
+        lines += [
+            f"The net has {FRACTIONS.get(params.net.width, params.net.width)} of the paper's kernels and units and "
+            f"sees crops of {params.net.crop_px} px; its layers, strides, groups and map-size ratios are the paper's.",
+            "Each layer's initial standard deviation is multiplied by the square root of (fan-in of the paper's layer "
+            "/ fan-in here), without which the narrow net gets too weak a signal.",
+        ]
+    lines += [prose(line) for line in params.departures]
     images = _train_images(results)
     if whole_net and images and images < PAPER_IMAGES / 2:
         steps = params.train.epochs * -(-images // params.train.batch_images)
         lines.append(f"A run takes at most {steps:,} steps; the paper's took about {PAPER_STEPS:,}.")
-    if any(variant.recipe_from != paths.PAPER_RECIPE for variant in params.variants.values()) and params.tune.trials:
+    if any(variant.study for variant in params.variants.values()) and params.tune.trials:
         lines.append(f"Tuned learning rates and weight decays were chosen on runs of {params.tune.epochs} epochs.")
     if params.net.crop_px == paper_net().crop_px:
         lines.append(
             f"Crops measure {paper_net().crop_px} px. The paper prints 224, which gives its 55 × 55 maps only where "
             "sizes are rounded up."
         )
-    if params.train.colour_sigma:
+    if params.train.pca_jitter_std:
         lines.append(
-            "Colour noise is scaled by the standard deviations along the principal components, as in the authors' "
+            "Color noise is scaled by the standard deviations along the principal components, as in the authors' "
             "source. The paper prints the eigenvalues (section 4.1), their squares, which on grey levels from 0 to "
             "255 would leave nothing of the image."
         )
-    if params.net.architecture == "alexnet" and params.net.columns == "two":
+    if whole_net and params.net.towers == "two":
         lines.append("Both columns run on one device, as groups of kernels; the paper gives each a GPU (section 3.2).")
     lines.append(
         f"The rate drops when the validation error has not improved for {params.train.patience_epochs} epochs; "
@@ -53,7 +61,7 @@ def departures(results: Results) -> list[str]:
 
 
 def _train_images(results: Results) -> int | None:
-    """The number of training images, None where it is not known."""
+    """Return the number of training images; None where it is not known."""
     counts = results.meta.get("counts")
     found = counts.get("train") if isinstance(counts, dict) else results.params.data.train_images
     return found if isinstance(found, int) else None
@@ -71,8 +79,9 @@ def _of_data(results: Results) -> Iterator[str]:
     else:
         number_of = f"{count:,}" if count else "all"
         yield (
-            f"The net learns from {number_of} {'grey' if grey else 'color'} images of {data_title(data.dataset)} in "
-            f"{len(results.classes) or 'unknown'} classes, resized bilinearly to {data.canvas_px} px, not from 1.2 "
+            f"The net learns from {number_of} {'grey' if grey else 'color'} images of "
+            f"{prose(data_title(data.dataset))} in {len(results.classes) or 'unknown'} classes, resized bilinearly to "
+            f"{data.image_size} px, not from 1.2 "
             "million color photographs in a thousand classes."
         )
     if data.folder is not None and data.dataset == "cifar10":
@@ -81,79 +90,44 @@ def _of_data(results: Results) -> Iterator[str]:
         yield "The three input channels are equal, so that color noise changes brightness only."
 
 
-def _of_scaled_net(params: Params) -> Iterator[str]:
-    if params.net.width < 1:
-        yield (
-            f"The net has {FRACTIONS.get(params.net.width, params.net.width)} of the paper's kernels and units and "
-            f"sees crops of {params.net.crop_px} px; its layers, strides, groups and map-size ratios are the paper's."
-        )
-        yield (
-            "Each layer's initial standard deviation is multiplied by the square root of (fan-in of the paper's layer "
-            "/ fan-in here), without which the narrow net gets too weak a signal."
-        )
-
-
 def what_it_cannot_show(results: Results, claims: list[Row]) -> list[str]:
-    """What a reader must not conclude, with this report's own numbers."""
-    main = [row for row in claims if row.main]
-    return [
-        *_guessing(results),
-        *_untested(main),
-        *_proxies(results, main),
-        *_resolution(results, main),
-        *_images(results),
-        "Each of the paper's figures is one run without an interval; near-identical nets of its authors differ by as "
-        "much as 0.4 points.",
+    """Return what a reader must not conclude, with this report's own numbers."""
+    rows = [row for row in claims if row.main]
+    lines = [
+        f"`{variant}` did not learn with seed {', '.join(map(str, seeds))}: its test error is that of guessing. A "
+        "comparison with it is about whether a net starts to learn, not how well it ends."
+        for variant in results.params.variants
+        if (seeds := seeds_that_guess(results, variant))
     ]
-
-
-def _guessing(results: Results) -> Iterator[str]:
-    """Runs that did not start to learn: they say nothing about what an ingredient gains."""
-    for variant in results.params.variants:
-        if seeds := seeds_that_guess(results, variant):
-            yield (
-                f"`{variant}` did not learn with seed {', '.join(map(str, seeds))}: its test error is that of "
-                "guessing. A comparison with it is about whether a net starts to learn, not how well it ends."
-            )
-
-
-def _untested(rows: list[Row]) -> Iterator[str]:
     reasons = {"not run at this scale": "are not tested here", "cannot be run": "cannot be tested by anyone today"}
     for word, why in reasons.items():
-        names = [f"`{row.id}`" for row in rows if row.verdict.word == word]
-        if names:
-            yield f"Of the paper's {len(rows)} claims {len(names)} {why}: {', '.join(names)}."
-
-
-def _proxies(results: Results, rows: list[Row]) -> Iterator[str]:
-    count = sum(row.evidence is not None and not row.evidence.on_paper_data for row in rows)
-    if count:
-        yield (
+        if names := [f"`{row.id}`" for row in rows if row.verdict.word == word]:
+            lines.append(f"Of the paper's {len(rows)} claims {len(names)} {why}: {', '.join(names)}.")
+    if count := sum(row.evidence is not None and not row.evidence.on_paper_data for row in rows):
+        lines.append(
             f"Claims tested on other data or a smaller net than the paper's: {count}. A direction seen here "
-            f"({results.params.title}) is evidence about this scale: an ingredient may gain nothing on small images "
-            "and much on ImageNet, or the reverse."
+            f"({prose(results.params.title)}) is evidence about this scale: an ingredient may gain nothing on small "
+            "images and much on ImageNet, or the reverse."
         )
-
-
-def _resolution(results: Results, rows: list[Row]) -> Iterator[str]:
     tested = [row for row in rows if row.unit == "points" and row.effect.half_width is not None]
-    halves = sorted(row.effect.half_width or 0.0 for row in tested)
-    sizes = sorted((row.figures.effect, row.id) for row in tested if row.figures.effect)
-    if halves:
-        yield (
+    if halves := sorted(row.effect.half_width or 0.0 for row in tested):
+        lines.append(
             f"With {len(results.params.seeds)} seeds the {100 * LEVEL:.0f} % intervals have half-widths from "
             f"{number(halves[0])} to {number(halves[-1])} points; a smaller effect cannot be told from none."
         )
-    if sizes:
-        yield f"The smallest of the paper's effects that is tested here has {sizes[0][0]:g} points (`{sizes[0][1]}`)."
-
-
-def _images(results: Results) -> Iterator[str]:
+    if sizes := sorted((row.figures.effect, row.id) for row in tested if row.figures.effect):
+        size, name = sizes[0]
+        lines.append(f"The smallest of the paper's effects that is tested here has {size:g} points (`{name}`).")
     counts = results.meta.get("counts")
     test = f"{counts['test']:,} " if isinstance(counts, dict) and isinstance(counts.get("test"), int) else ""
-    yield (
+    lines.append(
         f"The intervals of effects allow for other seeds and for other images than the {test}test images; all runs "
         "share one training set, and another draw of that could move a figure by more than its interval."
     )
     if 0 < len(results.classes) <= TOP5_CLASSES:
-        yield f"Top-5 error of {len(results.classes)} classes is printed, and carries no verdict."
+        lines.append(f"Top-5 error of {len(results.classes)} classes is printed, and carries no verdict.")
+    lines.append(
+        "Each of the paper's figures is one run without an interval; near-identical nets of its authors differ by as "
+        "much as 0.4 points."
+    )
+    return lines

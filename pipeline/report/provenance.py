@@ -3,13 +3,13 @@
 import json
 import sys
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
 
 import pandas as pd
 
-from pipeline.report.collect import Results
-from pipeline.report.tables import markdown, number
-from pipeline.repository import revision
+from pipeline.claims.results import Results
+from pipeline.report.formatting import markdown, number
+from pipeline.runtime.escaping import escaped
+from pipeline.runtime.git import revision
 
 PACKAGES = (
     "torch",
@@ -26,7 +26,7 @@ PACKAGES = (
 
 
 def provenance(results: Results) -> str:
-    """provenance.md."""
+    """Return the page provenance.md."""
     parts = [
         f"# Where the runs of `{results.params.scale}` ran",
         "What this page says may change when the same code runs again; the other files of this folder do not.",
@@ -48,29 +48,19 @@ def provenance(results: Results) -> str:
 def _machines(results: Results) -> str:
     if "where" not in results.runs:
         return "*no run says where it ran*"
-    runs = results.runs.assign(where=[_machine(where) for where in results.runs["where"]])
-    unlike = len(set(runs["where"])) > 1
-    lines = [
-        "**The runs of this report's tables ran on unlike machines:**"
-        if unlike
-        else "All runs ran on the same kind of machine:"
-    ]
-    for where, group in runs.groupby("where", sort=True):
-        names = (
-            ", ".join(f"{run.variant} seed {run.seed}" for run in group.itertuples())
-            if unlike
-            else f"{len(group)} runs"
-        )
-        lines.append(f"- {where}: {names}")
-    return "\n".join([lines[0], "", *lines[1:]])
-
-
-def _machine(where: Any) -> str:
-    return (
+    machines = [
         ", ".join(f"{key} {value}" for key, value in sorted(where.items()))
         if isinstance(where, dict)
         else json.dumps(where)
-    )
+        for where in results.runs["where"]
+    ]
+    runs = results.runs.assign(where=list(map(escaped, machines)))
+    if len(set(runs["where"])) == 1:
+        return f"All runs ran on the same kind of machine:\n\n- {runs['where'].iloc[0]}: {len(runs)} runs"
+    lines = ["**The runs of this report's tables ran on unlike machines:**", ""]
+    for where, group in runs.groupby("where", sort=True):
+        lines.append(f"- {where}: {', '.join(f'{run.variant} seed {run.seed}' for run in group.itertuples())}")
+    return "\n".join(lines)
 
 
 def _times(results: Results) -> str:
@@ -82,7 +72,8 @@ def _times(results: Results) -> str:
     table = runs.assign(
         seconds=[number(value, 0) for value in seconds],
         images_per_second=[number(value, 0) for value in pd.to_numeric(runs["images_per_second"], errors="coerce")],
-        fingerprint=[str(value)[:12] for value in runs["fingerprint"]],
+        fingerprint=[escaped(str(value)[:12]) for value in runs["fingerprint"]],
+        **{name: runs[name].map(escaped, na_action="ignore") for name in ("variant", "status", "stopped")},
     )
     numbers = ("seed", "epochs", "seconds", "images_per_second")
     return f"{markdown(table, numbers)}\n\nAll runs together: {number(seconds.sum() / 60, 1)} minutes of training."

@@ -7,36 +7,48 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from pipeline.files import replacing_folder, write_text
+from pipeline.claims import table
+from pipeline.claims.predictions_file import PREDICTIONS, write_predictions
+from pipeline.claims.results import Results, collect
+from pipeline.claims.table import Row
 from pipeline.paper.claims import registry
 from pipeline.params import Params
-from pipeline.report import analyses, background, claims_table, dynamics, figures, limits, sections, tuning, variants
-from pipeline.report.claims_table import Row
-from pipeline.report.collect import Results, collect
-from pipeline.report.curves import write_curves
+from pipeline.report import (
+    analysis_tables,
+    background_tables,
+    limits,
+    tables,
+    training_tables,
+    tuning_tables,
+    variant_tables,
+)
+from pipeline.report.curve_files import write_curves
+from pipeline.report.figures import all_figures
 from pipeline.report.html import html_page
 from pipeline.report.provenance import provenance
 from pipeline.report.templates import filled
+from pipeline.runtime.files import replacing_folder, write_text
 
 TEMPLATE = "template.md.j2"
-COMPARISONS = (("Pooling", "overlap_pool"), ("Dropout", "dropout_overfit"), ("Response normalisation", "lrn_imagenet"))
-SMALL_COMPARISONS = (("Response normalisation", "lrn_cifar"),)
+COMPARISONS = (("Pooling", "overlap_pool"), ("Dropout", "dropout_overfit"), ("Response normalization", "lrn_imagenet"))
+SMALL_COMPARISONS = (("Response normalization", "lrn_cifar"),)
 OVERVIEW = ("figure1.png", "effects.png", "ensembles.png", "curves.png")  # of these the first three that there are
 OVERVIEW_FIGURES = 3
 WRITTEN = {
-    *("report.md", "report.html", "claims.csv", "questions.csv", "provenance.md", "params.yaml"),
+    *("report.md", "report.html", "claims.csv", "questions.csv", PREDICTIONS, "provenance.md", "params.yaml"),
     *("figures", "curves"),
 }  # by a report: files, and folders with all that is in them
 
 
 def write_report(params: Params, out: Path, root: Path = Path(), checks: Mapping[str, bool] | None = None) -> None:
-    """Report on the runs below `root`. `checks`: by claim id, whether the code does exactly what the paper states."""
+    """Write the report on the runs below `root`. `checks`: by claim id, whether the code does what the paper states."""
     results = collect(params, root)
-    claims, questions = claims_table.claim_rows(results, checks or {}), claims_table.question_rows(results)
+    claims, questions = table.claim_rows(results, checks or {}), table.question_rows(results)
     with replacing_folder(out) as folder:
-        captions = figures.draw_all(results, claims, questions, folder / "figures", results.holes)
-        write_text(folder / "claims.csv", claims_table.frame(claims).to_csv(index=False))
-        write_text(folder / "questions.csv", claims_table.frame(questions).to_csv(index=False))
+        captions = all_figures.draw_all(results, claims, questions, folder / "figures", results.missing)
+        write_text(folder / "claims.csv", table.frame(claims).to_csv(index=False))
+        write_text(folder / "questions.csv", table.frame(questions).to_csv(index=False))
+        write_predictions(results, checks or {}, folder / PREDICTIONS)
         write_curves(results, folder / "curves")
         write_text(folder / "provenance.md", provenance(results))
         page = filled(TEMPLATE, _context(results, claims, questions, captions))
@@ -48,7 +60,7 @@ def write_report(params: Params, out: Path, root: Path = Path(), checks: Mapping
 
 
 def _keep_what_others_wrote(out: Path, new: Path) -> None:
-    """Take over from the report that is replaced what no report writes: notes, say, or the dvc.lock of its runs."""
+    """Copy from the report that is replaced what no report writes: notes, for example, or the dvc.lock of its runs."""
     for path in out.iterdir() if out.is_dir() else ():
         if path.name in WRITTEN:
             continue
@@ -68,37 +80,40 @@ def _context(results: Results, claims: list[Row], questions: list[Row], captions
         "whole_net": whole_net,
         "claims": claims,
         "claim_count": len(registry().claims),
-        "verdict_counts": sections.verdict_counts(claims),
-        "headline": sections.headline(results),
-        "effects": sections.effects(claims),
+        "verdict_counts": tables.verdict_counts(claims),
+        "headline": tables.headline(results),
+        "effects": tables.effects(claims),
         "comparisons": [_comparison(results, claims, *section) for section in comparisons],
-        "every_claim": sections.every_claim(claims),
-        "every_variant": variants.every_variant(results),
-        "not_learning": variants.what_keeps_from_learning(results),
-        "readings": sections.questions(variants.readings(results, questions)),
-        "dynamics": dynamics.course(results),
-        "analysed": bool(results.analyses.get(analyses.VARIANT)),
-        "ensembles": analyses.ensembles(results),
-        "neighbours": analyses.neighbours(results),
-        "shifts": analyses.shifts(results),
-        "thinned": analyses.thinned(results),
+        "every_claim": tables.every_claim(claims),
+        "every_variant": variant_tables.every_variant(results),
+        "not_learning": variant_tables.what_keeps_from_learning(results),
+        "readings": tables.questions(variant_tables.readings(results, questions)),
+        "dynamics": training_tables.course(results),
+        "analyzed": bool(results.analyses.get(analysis_tables.VARIANT)),
+        "ensembles": analysis_tables.ensembles(results),
+        "neighbors": analysis_tables.neighbors(results),
+        "shifts": analysis_tables.shifts(results),
+        "sampled": analysis_tables.sampled(results),
         "questions": [row for row in questions if row.main],
-        "questions_table": sections.questions(row for row in questions if row.main and row.effect.n),
-        "studies": {study: (tuning.best(results, study), tuning.trials(results, study)) for study in results.trials},
-        "tuning_answer": tuning.answer(results, questions),
-        "article": background.article_table(sections.in_words(claims)),
-        "article_words": background.article_words(),
-        "rivals": background.rivals_table(),
-        "reproductions": background.reproductions_table(),
-        "architectures": background.architectures_table(),
-        "anchors": background.anchors_table(),
-        "layers": sections.layers(),
-        "misprint": sections.misprint(),
+        "questions_table": tables.questions(row for row in questions if row.main and row.effect.n),
+        "studies": {
+            study: (tuning_tables.best(results, study), tuning_tables.trials(results, study))
+            for study in results.trials
+        },
+        "tuning_answer": tuning_tables.answer(results, questions),
+        "article": background_tables.article_table(tables.in_words(claims)),
+        "article_words": background_tables.article_words(),
+        "rivals": background_tables.rivals_table(),
+        "reproductions": background_tables.reproductions_table(),
+        "architectures": background_tables.architectures_table(),
+        "anchors": background_tables.anchors_table(),
+        "layers": tables.layers(),
+        "misprint": tables.misprint(),
         "departures": limits.departures(results),
         "overview": {name: captions[name] for name in overview},
         "captions": {name: caption for name, caption in captions.items() if name not in overview},
         "limits": limits.what_it_cannot_show(results, claims),
-        "holes": results.holes,
+        "missing": results.missing,
     }
 
 
@@ -113,6 +128,6 @@ def _comparison(results: Results, claims: list[Row], title: str, claim_id: str) 
         "rows": rows,
         "run": run,
         "control": results.params.variants.get(claim.control.variant),
-        "arms": sections.arms(results, claim_id) if run else "",
-        "effects": sections.arm_effects(results, claim_id, rows) if run else "",
+        "arms": tables.arms(results, claim_id) if run else "",
+        "effects": tables.arm_effects(results, claim_id, rows) if run else "",
     }

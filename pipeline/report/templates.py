@@ -6,11 +6,13 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from pipeline.runtime.escaping import prose
+
 
 def filled(template: str, context: Mapping[str, Any], escape: bool = False) -> str:
-    """The template of this folder with its names replaced; one that `context` lacks raises jinja2's UndefinedError.
+    """Return the template with its names replaced. Raises jinja2's UndefinedError at one that `context` lacks.
 
-    escape: for HTML, whose special characters values must not bring in.
+    escape: for HTML, whose special characters values must not bring in. Markdown has the filter `prose` for that.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -20,4 +22,5 @@ def filled(template: str, context: Mapping[str, Any], escape: bool = False) -> s
         keep_trailing_newline=True,
         autoescape=escape,
     )
+    environment.filters["prose"] = prose
     return environment.get_template(template).render(context)

@@ -5,16 +5,16 @@ import csv
 import io
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.io import AsyncCheckpointIO, TorchCheckpointIO
-from tqdm import tqdm
 
-from pipeline.files import write_bytes, write_text
-from pipeline.training import world
+from pipeline.runtime.files import write_bytes, write_text
+from pipeline.training import distributed
 from pipeline.training.module import Classifier
 
 TENSORS = ("state_dict", "optimizer_states")  # of a checkpoint, which the next batch overwrites
@@ -40,7 +40,7 @@ class History(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Classifier)
-        train = {f"train_{name}": value for name, value in pl_module.train_tally.means().items()}
+        train = {f"train_{name}": value for name, value in pl_module.train_metrics.means().items()}
         self.rows.append(
             {
                 "epoch": trainer.current_epoch + 1,
@@ -50,7 +50,7 @@ class History(pl.Callback):
                 "time_ms": int(time.time() * 1000),
             }
         )
-        if not world.first():
+        if not distributed.is_global_zero():
             return
         if self._written:
             with self.path.open("a", newline="") as file:
@@ -77,34 +77,17 @@ def _writer(file: TextIO) -> "csv.DictWriter[str]":
     return csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
 
 
-class ProgressBar(pl.Callback):
-    """The epochs of the run, with the last validation error and the time left."""
+class Progress(pl.Callback):
+    """Tells of each epoch that is done; at first of those that an interrupted run had done."""
 
-    def __init__(self, title: str) -> None:
-        self._title = title
+    def __init__(self, tell: Callable[[int], None]) -> None:
+        self._tell = tell
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        done = trainer.current_epoch
-        self._bar = tqdm(
-            total=trainer.max_epochs,
-            initial=done,
-            desc=self._title,
-            unit="epoch",
-            mininterval=1,
-            disable=not world.first(),
-        )
+        self._tell(trainer.current_epoch)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert isinstance(pl_module, Classifier)
-        self._bar.set_postfix_str(f"validation error {pl_module.validation['val_error_top1']:.1f} %", False)
-        self._bar.update()
-
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        if hasattr(self, "_bar"):
-            self._bar.close()
-
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        self.teardown(trainer, pl_module, "fit")  # so that a message starts on a line of its own
+        self._tell(1)
 
 
 class WholeCheckpoints(TorchCheckpointIO):
@@ -149,7 +132,7 @@ class Stop(pl.Callback):
     """Where the stage is to end, it does so before the next batch, in all processes that train together."""
 
     def on_train_batch_start(self, *_: Any) -> None:
-        world.check()
+        distributed.check()
 
     def on_validation_batch_start(self, *_: Any, **__: Any) -> None:
-        world.check()
+        distributed.check()

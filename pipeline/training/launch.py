@@ -8,8 +8,8 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from pipeline.launcher import launched
 from pipeline.params import Hardware
+from pipeline.runtime.launcher import launched
 
 
 def wanted(hardware: Hardware) -> bool:

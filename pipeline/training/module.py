@@ -1,20 +1,20 @@
 """The Lightning module and data module of one run."""
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from pipeline.data.loader import Batch, Preprocess, RawBatch, Shard, one_crop, train_loader, view_loader
 from pipeline.data.store import Store
-from pipeline.hardware import CPU
-from pipeline.input.batches import Batch, Cut, Finish, Share, one_crop, train_loader, view_loader
 from pipeline.models.alexnet import Dropout
 from pipeline.models.build import build
 from pipeline.params import Settings
-from pipeline.training import world
-from pipeline.training.optimiser import optimiser
+from pipeline.runtime.hardware import CPU
+from pipeline.runtime.random_streams import seed_of
+from pipeline.training import distributed
+from pipeline.training.optimizer import optimizer
 
 VALIDATION_BATCH = 500
 CHECK_LOSS_STEPS = 50  # on an accelerator, where reading the loss makes the processor wait
@@ -28,11 +28,6 @@ class Diverged(Exception):
         self.step, self.lr, self.gradient_norm = step, lr, gradient_norm
 
 
-def derived_seed(*parts: int) -> int:
-    """A 32-bit seed from several numbers, alike ones giving unlike seeds."""
-    return int(np.random.SeedSequence(parts).generate_state(1)[0])
-
-
 def seed_dropout(device: torch.device, seed: int) -> None:
     """Seed the generator of one device. torch.manual_seed is no call for each step: where there is no accelerator it
     keeps every call, with its stack, for one that might appear."""
@@ -42,7 +37,7 @@ def seed_dropout(device: torch.device, seed: int) -> None:
         torch.get_device_module(device).manual_seed(seed)
 
 
-class Tally:
+class RunningMetrics:
     """Sums over the batches of an epoch, or over this process' share of them, on the device they came from."""
 
     def __init__(self) -> None:
@@ -60,7 +55,7 @@ class Tally:
     def means(self) -> dict[str, float]:
         """loss in nats, error_top1 and error_top5 in percent, over all processes: each has to ask."""
         assert isinstance(self._sums, Tensor)
-        loss, top1, top5 = (world.total(self._sums) / world.total(torch.tensor(self._images))).tolist()
+        loss, top1, top5 = (distributed.total(self._sums) / distributed.total(torch.tensor(self._images))).tolist()
         return {"loss": loss, "error_top1": 100 * top1, "error_top5": 100 * top5}
 
 
@@ -88,12 +83,12 @@ class Classifier(pl.LightningModule):
 
     def __init__(self, settings: Settings, classes: int, seed: int) -> None:
         super().__init__()
-        torch.manual_seed(derived_seed(seed))
+        torch.manual_seed(seed_of("initialization", seed))
         self.net = build(settings, classes).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._settings, self._seed = settings, seed
-        self.train_tally, self.val_tally = Tally(), Tally()
+        self.train_metrics, self.val_metrics = RunningMetrics(), RunningMetrics()
         self._dropouts: list[SharedDropout] = []
-        if world.size() > 1:
+        if distributed.size() > 1:
             self._share_dropout()
 
     def _share_dropout(self) -> None:
@@ -103,18 +98,18 @@ class Classifier(pl.LightningModule):
                 self.net.set_submodule(name, self._dropouts[-1])
 
     def on_train_epoch_start(self) -> None:
-        self.train_tally = Tally()
+        self.train_metrics = RunningMetrics()
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        seed_dropout(self.device, derived_seed(self._seed, self.current_epoch, batch_index))
+        seed_dropout(self.device, seed_of("dropout", self._seed, self.current_epoch, batch_index))
         x, labels = batch
-        share = self._share_of_batch(batch_index, len(labels)) if world.size() > 1 else 1.0
+        share = self._share_of_batch(batch_index, len(labels)) if distributed.size() > 1 else 1.0
         logits = self.net(x)
         loss = F.cross_entropy(logits, labels) if share else logits.sum()
         if self.device.type == "cpu" or self.global_step % CHECK_LOSS_STEPS == 0:
             self._stop_unless_finite(loss, "loss")
-        self.train_tally.add(loss, logits, labels)
-        return loss if world.size() == 1 else loss * (share * world.size())
+        self.train_metrics.add(loss, logits, labels)
+        return loss if distributed.size() == 1 else loss * (share * distributed.size())
 
     def _share_of_batch(self, batch_index: int, images: int) -> float:
         """That of this process, which its gradient has by its weight in the mean over the whole batch."""
@@ -126,18 +121,18 @@ class Classifier(pl.LightningModule):
         return images / whole
 
     def on_validation_epoch_start(self) -> None:
-        self.val_tally = Tally()
+        self.val_metrics = RunningMetrics()
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         x, labels = batch
         logits = self.net(x)
         loss = F.cross_entropy(logits, labels) if len(labels) else logits.sum()
-        self.val_tally.add(loss, logits, labels)
+        self.val_metrics.add(loss, logits, labels)
 
     def on_validation_epoch_end(self) -> None:
         """Keep the means. An epoch whose losses are not all finite is not kept: on an accelerator few are looked at."""
-        self._stop_unless_finite(torch.tensor(self.train_tally.means()["loss"]), "loss")
-        self.validation = {f"val_{name}": value for name, value in self.val_tally.means().items()}
+        self._stop_unless_finite(torch.tensor(self.train_metrics.means()["loss"]), "loss")
+        self.validation = {f"val_{name}": value for name, value in self.val_metrics.means().items()}
         self._stop_unless_finite(torch.tensor(self.validation["val_loss"]), "validation loss")
 
     def stop_unless_weights_finite(self) -> None:
@@ -146,10 +141,10 @@ class Classifier(pl.LightningModule):
         self._stop_unless_finite(torch.where(finite, 0.0, torch.nan), "net")
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return optimiser(self.net, self._settings)
+        return optimizer(self.net, self._settings)
 
     def _stop_unless_finite(self, value: Tensor, what: str) -> None:
-        if not world.total((~torch.isfinite(value)).float()):
+        if not distributed.total((~torch.isfinite(value)).float()):
             return
         gradients = [p.grad for p in self.net.parameters() if p.grad is not None]
         norm = float(torch.nn.utils.get_total_norm(gradients)) if gradients else float("nan")
@@ -158,21 +153,21 @@ class Classifier(pl.LightningModule):
 
 
 class Images(pl.LightningDataModule):
-    """Training batches as the recipe draws them; validation images through the centre crop."""
+    """Training batches as the recipe draws them; validation images through the center crop."""
 
     def __init__(self, store: Store, settings: Settings, seed: int, device: torch.device = CPU) -> None:
         super().__init__()
         self._store, self._settings, self._seed, self._device = store, settings, seed, device
-        self._share = Share(world.rank(), world.size())
-        self._finish = Finish(store.mean_image, settings.net.crop_px)
+        self._share = Shard(distributed.rank(), distributed.size())
+        self._finish = Preprocess(store.mean_image, settings.net.crop_px)
 
-    def train_dataloader(self) -> DataLoader[Cut]:
+    def train_dataloader(self) -> DataLoader[RawBatch]:
         return train_loader(self._store, self._settings, self._seed, self._share, self._device)
 
-    def val_dataloader(self) -> DataLoader[Cut]:
+    def val_dataloader(self) -> DataLoader[RawBatch]:
         crop_px = self._settings.net.crop_px
-        (view,) = one_crop(self._store.meta.canvas_px, crop_px)
+        (view,) = one_crop(self._store.meta.image_size, crop_px)
         return view_loader(self._store, "val", crop_px, VALIDATION_BATCH, view, self._share, self._device)
 
-    def on_after_batch_transfer(self, batch: Cut, dataloader_idx: int) -> Batch:
+    def on_after_batch_transfer(self, batch: RawBatch, dataloader_idx: int) -> Batch:
         return self._finish(batch)

@@ -9,7 +9,7 @@ import shutil
 import time
 import warnings
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,20 +21,21 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from safetensors.torch import save
 
-from pipeline import interruption, paths, stage_times
-from pipeline.checksums import SUMS, damage, write_sums
-from pipeline.cores import usable_cores
+from pipeline import paths
 from pipeline.data.store import Store
-from pipeline.files import replacing_folder, write_bytes, write_json
-from pipeline.hardware import set_arithmetic, set_threads
-from pipeline.locks import locked
-from pipeline.origin import origin
 from pipeline.params import Hardware, Settings
-from pipeline.training import world
-from pipeline.training.callbacks import History, ProgressBar, SpacedCheckpoints, Stop
+from pipeline.runtime import signals
+from pipeline.runtime.checksums import SUMS, damage, write_sums
+from pipeline.runtime.cores import usable_cores
+from pipeline.runtime.files import replacing_folder, write_bytes, write_json
+from pipeline.runtime.git import origin
+from pipeline.runtime.hardware import cpu_model, set_arithmetic, set_threads
+from pipeline.runtime.locks import locked
+from pipeline.training import distributed
+from pipeline.training.callbacks import History, Progress, SpacedCheckpoints, Stop
 from pipeline.training.fingerprint import fingerprint
 from pipeline.training.module import Classifier, Diverged, Images
-from pipeline.training.schedule import Goal, PlateauSchedule, Warmup
+from pipeline.training.schedule import PlateauSchedule, StopAtTrainError, Warmup
 
 CHECKPOINT, HISTORY, RUN, WEIGHTS, WHERE = "last.ckpt", "history.csv", "run.json", "model.safetensors", "where.json"
 
@@ -51,7 +52,7 @@ class Run:
     fingerprint: str = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "fingerprint", fingerprint(self.settings, self.seed, self.store))
+        object.__setattr__(self, "fingerprint", fingerprint(self.settings, self.seed, self.store, self.hardware))
 
     @property
     def folder(self) -> Path:
@@ -66,19 +67,25 @@ class Run:
         return f"{self.scale} {self.variant}, seed {self.seed}"
 
 
-def train(run: Run, callbacks: Sequence[pl.Callback] = ()) -> Path:
+def train(
+    run: Run,
+    callbacks: Sequence[pl.Callback] = (),
+    tell: Callable[[int], None] = lambda epochs: None,
+    wait: bool = True,
+) -> Path:
     """Train `run`, or continue it, or return at once if it is finished. Returns the folder with its files.
 
     A diverged run is finished too: `run.json` then says `failed`, and why. Two processes never train the same run:
-    the second waits, and finds it done. `callbacks` take part beside the run's own. Processes that train it together
-    all call this; the first of them locks, decides and writes.
+    the second waits and finds it done, or raises Busy where it is not to `wait`. `callbacks` take part beside the
+    run's own; `tell` is told of each epoch. Processes that train it together all call this; the first of them locks,
+    decides and writes.
     """
-    world.join(run.hardware)
+    distributed.join(run.hardware)
     run.folder.mkdir(parents=True, exist_ok=True)
-    with locked(run.lock, str(run)) if world.first() else nullcontext():
-        if not world.agreed(lambda: finished(run)):
-            _fit(run, callbacks)
-        if world.first():
+    with locked(run.lock, str(run), wait) if distributed.is_global_zero() else nullcontext():
+        if not distributed.agreed(lambda: finished(run)):
+            _fit(run, callbacks, tell)
+        if distributed.is_global_zero():
             for name in (CHECKPOINT, WHERE):
                 (run.folder / name).unlink(missing_ok=True)
     return run.folder
@@ -96,21 +103,26 @@ def finished(run: Run) -> bool:
     return True
 
 
-def _fit(run: Run, callbacks: Sequence[pl.Callback]) -> None:
+def _fit(run: Run, callbacks: Sequence[pl.Callback], tell: Callable[[int], None]) -> None:
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings(
         "ignore", module="pytorch_lightning"
     )  # hints for loaders that read files, which ours do not
-    where: dict[str, Any] = {"processes": world.size(), "threads": set_threads(run.hardware)}
+    set_threads(run.hardware.thread_count)
+    where: dict[str, Any] = {"processes": distributed.size(), "threads": run.hardware.thread_count}
     where |= {"torch": torch.__version__, "numpy": np.__version__}
-    schedule, goal, history = PlateauSchedule(run.settings), Goal(run.settings), History(run.folder / HISTORY)
+    schedule, goal, history = (
+        PlateauSchedule(run.settings),
+        StopAtTrainError(run.settings),
+        History(run.folder / HISTORY),
+    )
     trainer = pl.Trainer(
         accelerator=run.hardware.accelerator,
-        **world.trainer_arguments(),
+        **distributed.trainer_arguments(),
         precision=set_arithmetic(run.settings.train.precision),
         max_epochs=run.settings.train.epochs,
         deterministic="warn",
-        plugins=[SpacedCheckpoints(), world.environment()],
+        plugins=[SpacedCheckpoints(), distributed.environment()],
         num_sanity_val_steps=0,
         logger=False,
         enable_progress_bar=False,
@@ -121,17 +133,17 @@ def _fit(run: Run, callbacks: Sequence[pl.Callback]) -> None:
             Warmup(run.settings),
             schedule,
             goal,
-            ProgressBar(str(run)),
+            Progress(tell),
             *callbacks,
             ModelCheckpoint(
                 run.folder, CHECKPOINT.removesuffix(".ckpt"), enable_version_counter=False, save_on_train_epoch_end=True
             ),
         ],
     )
-    if world.size() > 1:  # Lightning's handlers speak to the other processes, whatever they are interrupted in
+    if distributed.size() > 1:  # Lightning's handlers speak to the other processes, whatever they are interrupted in
         trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
     where |= {"device": _device_name(trainer), "machine": platform.machine(), "compiled": run.hardware.compile}
-    checkpoint = world.agreed(lambda: _checkpoint(run, where))
+    checkpoint = distributed.agreed(lambda: _checkpoint(run, where))
     module = Classifier(run.settings, len(run.store.meta.classes), run.seed)
     if run.hardware.compile:
         torch._inductor.config.fallback_random = True  # dropout draws the masks that it draws uncompiled
@@ -139,18 +151,18 @@ def _fit(run: Run, callbacks: Sequence[pl.Callback]) -> None:
     images = Images(run.store, run.settings, run.seed, trainer.strategy.root_device)
     started_ms, failure = int(time.time() * 1000), None
     try:
-        with interruption.only_at_check(), stage_times.working():
+        with signals.only_at_check():
             trainer.fit(module, images, ckpt_path=checkpoint)
             module.stop_unless_weights_finite()
-    except interruption.Stopped as stop:
+    except signals.Stopped as stop:
         stop.add_note(f"{run}: {len(history.rows)} of {run.settings.train.epochs} epochs are kept")
         raise
     except Diverged as error:
         norm = error.gradient_norm if math.isfinite(error.gradient_norm) else None  # JSON has no infinity
         failure = {"step": error.step, "lr": error.lr, "gradient_norm": norm}
-        if world.first():
+        if distributed.is_global_zero():
             print(f"{run}: {error}; recorded as failed", flush=True)
-    if not world.first():
+    if not distributed.is_global_zero():
         return
     stopped = "diverged" if failure else "goal" if goal.reached else "plateau" if schedule.stopped else "budget"
     _finish(run, module, history, {"stopped": stopped, "lr_drops": schedule.drops}, failure, where, started_ms)
@@ -160,7 +172,7 @@ def _device_name(trainer: pl.Trainer) -> str:
     device = trainer.strategy.root_device
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"cpu, {torch.backends.cpu.get_cpu_capability()}" if device.type == "cpu" else device.type
+    return f"{cpu_model()}, {torch.backends.cpu.get_cpu_capability()}" if device.type == "cpu" else device.type
 
 
 def _checkpoint(run: Run, where: dict[str, Any]) -> Path | None:
@@ -235,12 +247,20 @@ def _finish(
     write_sums(run.folder, HISTORY, WEIGHTS, RUN)
 
 
+def _link_or_copy(source: Path, target: Path) -> None:
+    """Files of finished runs are replaced and never written to, so that a link is as good as a copy."""
+    try:
+        target.hardlink_to(source)
+    except OSError:  # another file system, or one without links
+        shutil.copy2(source, target)
+
+
 def publish(run: Run, out: Path) -> None:
     """Copy a finished run's files to `out` and say there what the run is called. It appears as one rename."""
     with locked(run.lock, str(run)), replacing_folder(out) as copy:
         for name in (HISTORY, WEIGHTS):
             if (run.folder / name).exists():
-                shutil.copy2(run.folder / name, copy)
+                _link_or_copy(run.folder / name, copy / name)
         facts = json.loads((run.folder / RUN).read_text())
         write_json(copy / RUN, {"scale": run.scale, "variant": run.variant, "section": run.section, **facts})
         write_sums(copy, HISTORY, WEIGHTS, RUN)

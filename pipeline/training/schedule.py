@@ -5,6 +5,7 @@ from typing import Any
 import pytorch_lightning as pl
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from pipeline.data.loader import BatchSampler
 from pipeline.paper import recipe as paper
 from pipeline.params import Settings
 from pipeline.training.module import Classifier
@@ -39,20 +40,25 @@ class PlateauSchedule(pl.Callback):
     def __init__(self, settings: Settings) -> None:
         self._patience, self._drops = settings.train.patience_epochs, settings.train.lr_drops
         self._warmup_epochs = settings.train.warmup_epochs
-        self._biases_drop = paper.item(settings.recipe, "bias_rule").drops
+        bias = paper.item(settings.recipe, "bias_rule")
+        self._least_bias_lr = 0.0 if bias.drops else settings.train.lr * bias.lr_factor
         self._state: dict[str, Any] | None = None
         self.drops: list[int] = []  # epochs (from 1) after which the rate was lower
         self.stopped = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        optimiser = trainer.optimizers[0]
-        *weights, biases = optimiser.param_groups
-        held = [0.0] * len(weights) + [0.0 if self._biases_drop else biases["lr"]]
+        optimizer = trainer.optimizers[0]
+        held = [0.0] * (len(optimizer.param_groups) - 1) + [self._least_bias_lr]
         self._plateau = ReduceLROnPlateau(
-            optimiser, factor=1 / paper.LR_DROP_FACTOR, patience=self._patience, threshold=0, min_lr=held, eps=0
+            optimizer, factor=1 / paper.LR_DROP_FACTOR, patience=self._patience, threshold=0, min_lr=held, eps=0
         )
         if self._state is not None:
             self._plateau.load_state_dict(self._state)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        batches = trainer.train_dataloader.sampler  # type: ignore[union-attr]
+        if isinstance(batches, BatchSampler):
+            batches.lr_drops = len(self.drops)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._drops == 0 or trainer.current_epoch < self._warmup_epochs:
@@ -76,7 +82,7 @@ class PlateauSchedule(pl.Callback):
         self._state, self.drops, self.stopped = state_dict["plateau"], state_dict["drops"], state_dict["stopped"]
 
 
-class Goal(pl.Callback):
+class StopAtTrainError(pl.Callback):
     """Ends training after the first epoch whose training error is no more than a given one (Figure 1)."""
 
     def __init__(self, settings: Settings) -> None:
@@ -85,7 +91,7 @@ class Goal(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Classifier)
-        if self._error is not None and pl_module.train_tally.means()["error_top1"] <= self._error:
+        if self._error is not None and pl_module.train_metrics.means()["error_top1"] <= self._error:
             self.reached = trainer.should_stop = True
 
     def state_dict(self) -> dict[str, Any]:

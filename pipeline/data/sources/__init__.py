@@ -1,4 +1,4 @@
-"""Where raw images come from: a module for each source, with a `load` that returns `RawImages`; places.py fetches."""
+"""Where raw images come from. Each source is a module whose `load` returns `RawImages`; download.py fetches."""
 
 from dataclasses import dataclass
 from importlib import import_module
@@ -19,7 +19,7 @@ MOST_BYTES = 1 << 30  # of one decoded image, as 8-bit RGB: 358 megapixels
 
 
 class Loaded(NamedTuple):
-    """One image, or why there is none."""
+    """Holds one image, or the reason why there is none."""
 
     pixels: NDArray[np.uint8] | None  # canvas x canvas x C
     problem: str = ""
@@ -27,21 +27,23 @@ class Loaded(NamedTuple):
 
 
 class Images(Protocol):
-    """One split of a source: labels are known from the start, an image is made when asked for, in any process."""
+    """One split of a source. Labels are known from the start; an image is made when asked for, in any process."""
 
     @property
     def labels(self) -> NDArray[np.int64]: ...
 
-    def name(self, row: int) -> str: ...
+    def name(self, row: int) -> str:
+        """Return what the image is called in lists of files that could not be used."""
+        ...
 
-    def load(self, row: int, canvas_px: int, most_bytes: int = MOST_BYTES) -> Loaded:
+    def load(self, row: int, image_size: int, most_bytes: int = MOST_BYTES) -> Loaded:
         """Return the image on the canvas, or why there is none: for one, it would take more than `most_bytes`."""
         ...
 
 
 @dataclass(frozen=True)
 class Arrays:
-    """Images that are in memory as one array."""
+    """A split whose images are in memory as one array."""
 
     pixels: NDArray[np.uint8]  # N x H x W x C
     labels: NDArray[np.int64]  # N
@@ -49,19 +51,21 @@ class Arrays:
     def name(self, row: int) -> str:
         return str(row)
 
-    def load(self, row: int, canvas_px: int, most_bytes: int = MOST_BYTES) -> Loaded:
+    def load(self, row: int, image_size: int, most_bytes: int = MOST_BYTES) -> Loaded:
         image = self.pixels[row]
         channels = image.shape[-1]
         picture = Image.fromarray(image[..., 0] if channels == 1 else image)
-        resized = picture.resize((canvas_px, canvas_px), Image.Resampling.BILINEAR)
-        return Loaded(np.asarray(resized).reshape(canvas_px, canvas_px, channels))
+        resized = picture.resize((image_size, image_size), Image.Resampling.BILINEAR)
+        return Loaded(np.asarray(resized).reshape(image_size, image_size, channels))
 
 
 @dataclass(frozen=True)
 class RawImages:
+    """All that a source has."""
+
     train: Images
     test: Images
-    channels: Literal[1, 3]  # grey or RGB
+    channels: Literal[1, 3]  # gray or RGB
     classes: list[str]  # the name of each label
     sources: dict[str, str]  # SHA-256 of each source file, where they are known before the images are read
 

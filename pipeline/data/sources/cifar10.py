@@ -1,4 +1,4 @@
-"""CIFAR-10 (Krizhevsky 2009): its binary release, an archive of six files of records. Nothing is unpacked to disk."""
+"""Reads the binary release of CIFAR-10 (Krizhevsky 2009), an archive of six files of records, in memory."""
 
 import gzip
 import hashlib
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from pipeline import paths
 from pipeline.data.sources import Arrays, RawImages
+from pipeline.data.sources.download import Refused, Unavailable, fetched, from_first, from_web
 from pipeline.data.sources.listing import few
-from pipeline.data.sources.places import Refused, Unavailable, fetched, from_first, from_web
 from pipeline.errors import UserError
 
 URL = "https://www.cs.toronto.edu/~kriz/"
@@ -33,6 +33,7 @@ MOST_BYTES, MOST_MEMBERS, MOST_NAME_BYTES = 200_000_000, 100, 1_000  # an archiv
 
 
 def load() -> RawImages:
+    """Return the published images. Raises UserError where no place has them."""
     kept = paths.downloads() / "cifar-10"
     return from_first(
         "CIFAR-10",
@@ -76,7 +77,7 @@ def _read_kept(kept: Path) -> RawImages:
 
 
 def _read(called: str, folder: Path) -> RawImages:
-    """The images of the archive in `folder`, which messages call `called`."""
+    """Return the images of the archive in `folder`, which messages call `called`."""
     with (folder / ARCHIVE).open("rb") as file:
         found = hashlib.file_digest(file, partial(hashlib.md5, usedforsecurity=False)).hexdigest()
         if found != MD5:
@@ -89,7 +90,7 @@ def _read(called: str, folder: Path) -> RawImages:
 
 
 def _members(file: BinaryIO) -> dict[str, bytes]:
-    """The files by their exact names, in memory; whatever else the archive holds is passed over."""
+    """Return the content of the files by their exact names; whatever else the archive holds is passed over."""
     members = {}
     try:
         with gzip.open(file) as packed:
@@ -132,7 +133,7 @@ def _images(members: dict[str, bytes]) -> RawImages:
 
 
 def _records(name: str, content: bytes) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Pixels N x 32 x 32 x 3, and labels N."""
+    """Return pixels, N x 32 x 32 x 3, and N labels."""
     records = np.frombuffer(content, np.uint8).reshape(IMAGES, RECORD_BYTES)
     labels = records[:, 0]
     if wrong := np.flatnonzero(labels >= CLASSES).tolist():

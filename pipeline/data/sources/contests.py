@@ -1,4 +1,4 @@
-"""What was published for ImageNet's contests (ILSVRC), number for number: their development kits' readme files."""
+"""States what was published for ImageNet's contests (ILSVRC), as the readme files of their development kits do."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +9,8 @@ KAGGLE_TRUTH = "LOC_val_solution.csv"
 
 @dataclass(frozen=True)
 class Contest:
+    """One year's contest."""
+
     name: str  # how the names of its files begin
     images: dict[str, int]  # published number of each split
     test: str  # the split that is measured at the end

@@ -1,5 +1,9 @@
-"""Images of any origin: decoded as Pillow does, cut square and resized; what cannot be used is told, not raised."""
+"""Decodes images of any origin as Pillow does, cuts them square and resizes them.
 
+What is wrong with a file that cannot be used is returned, not raised.
+"""
+
+import errno
 import hashlib
 import io
 import re
@@ -7,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,10 +22,19 @@ from PIL import Image, UnidentifiedImageError
 from pipeline.data.sources import MOST_BYTES, Loaded
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # known by their first bytes, whatever the file's name
+MOST_FILE_BYTES = 2 * MOST_BYTES  # uncompressed, four channels and metadata; a folder of photographs has films, too
 BAND_ROWS = 256
 
 
-def load(read: Callable[[], bytes], canvas_px: int, most_bytes: int = MOST_BYTES) -> Loaded:
+def read_file(path: Path) -> bytes:
+    """Return a file's content. Raises OSError, also where it is larger than any image that would be accepted."""
+    size = path.stat().st_size
+    if size > MOST_FILE_BYTES:
+        raise OSError(errno.EFBIG, f"it has {size} bytes; accepted are at most {MOST_FILE_BYTES}")
+    return path.read_bytes()
+
+
+def load(read: Callable[[], bytes], image_size: int, most_bytes: int = MOST_BYTES) -> Loaded:
     """Return the image whose file `read` returns, on the canvas, or why there is none."""
     try:
         content = read()
@@ -28,7 +42,7 @@ def load(read: Callable[[], bytes], canvas_px: int, most_bytes: int = MOST_BYTES
         return Loaded(None, f"cannot be read ({error.strerror})")
     sha256 = hashlib.sha256(content).hexdigest()
     try:
-        return Loaded(on_canvas(central_square(content, most_bytes), canvas_px), sha256=sha256)
+        return Loaded(on_canvas(central_square(content, most_bytes), image_size), sha256=sha256)
     except UnidentifiedImageError:
         return Loaded(None, f"is none of {', '.join(FORMATS)}", sha256)
     except Exception as error:  # whatever a decoder raises on hostile bytes
@@ -91,18 +105,18 @@ def _at_most(most_bytes: int) -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = default
 
 
-def on_canvas(square: NDArray[np.uint8], canvas_px: int) -> NDArray[np.uint8]:
-    """Section 2: resize S x S x 3 bilinearly, with antialiasing where it shrinks."""
+def on_canvas(square: NDArray[np.uint8], image_size: int) -> NDArray[np.uint8]:
+    """Resize S x S x 3 bilinearly, with antialiasing where it shrinks (section 2)."""
     torch = _torch()
     batch = torch.from_numpy(square)[None].permute(0, 3, 1, 2)  # 1 x 3 x S x S in the memory order N S S C
-    resized = torch.nn.functional.interpolate(batch, size=(canvas_px, canvas_px), mode="bilinear", antialias=True)
+    resized = torch.nn.functional.interpolate(batch, size=(image_size, image_size), mode="bilinear", antialias=True)
     pixels: NDArray[np.uint8] = resized[0].permute(1, 2, 0).numpy()
     return pixels
 
 
 @cache
 def _torch() -> Any:
-    """Its resizing is several times faster than Pillow's; with one thread, as there are as many workers as cores."""
+    """Return torch, which resizes several times faster than Pillow. It gets one thread, as each core has a worker."""
     import torch
 
     torch.set_num_threads(1)

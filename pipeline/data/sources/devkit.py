@@ -1,4 +1,4 @@
-"""What an ImageNet contest's development kit says: its classes in their order, and the class of each test image."""
+"""Reads an ImageNet contest's development kit: its classes in their order, and the class of each test image."""
 
 import io
 import tarfile
@@ -18,21 +18,21 @@ MOST_BYTES = 50_000_000  # of the kit; a hostile archive may unpack to anything
 
 @dataclass(frozen=True)
 class Classes:
-    """By label, which is the kit's ID minus one: not the order of the WNIDs."""
+    """The classes by label, which is the kit's ID minus one; this is not the order of the WNIDs."""
 
     wnids: list[str]  # WordNet's number of each, as in the names of files
     train_images: list[int]
     words: list[str]  # its synonyms, separated by commas
 
     def names(self) -> list[str]:
-        """The first synonym, with the WNID where two classes share it (there are two cranes)."""
+        """Return each first synonym, with the WNID where two classes share it (there are two cranes)."""
         first = [words.split(",")[0] for words in self.words]
         shared = Counter(first)
         return [f"{name} ({wnid})" if shared[name] > 1 else name for name, wnid in zip(first, self.wnids, strict=True)]
 
 
 def contents(folder: Path, archive: str, unpacked: str) -> dict[str, bytes]:
-    """The files of the kit's data/ by name, from its archive or from where it was unpacked; none without a kit."""
+    """Return the files of the kit's data/ by name, from its archive or where it was unpacked; none without a kit."""
     try:
         if (folder / archive).exists():
             return _of_archive(folder / archive)
@@ -62,7 +62,7 @@ def _of_archive(path: Path) -> dict[str, bytes]:
 
 
 def from_meta(content: bytes, called: str, key: str) -> Classes:
-    """The synsets of meta.mat that have no children; `key` is the field of their IDs, which run from 1."""
+    """Return the synsets of meta.mat that have no children. `key` is the field of their IDs, which run from 1."""
     from scipy.io import loadmat
 
     try:
@@ -82,13 +82,13 @@ def from_meta(content: bytes, called: str, key: str) -> Classes:
 
 
 def from_table(path: Path) -> Classes:
-    """A line for each class: WNID, number of training images, words."""
+    """Read a line for each class: its WNID, its number of training images, its words."""
     lines = [line.split(" ", 2) for line in path.read_text(encoding="utf-8").splitlines()]
     return Classes([line[0] for line in lines], [int(line[1]) for line in lines], [line[2] for line in lines])
 
 
 def truth(content: bytes, called: str, images: int, classes: int) -> NDArray[np.int64]:
-    """The label of each of `images` images: line k is the ID, from 1, of the k-th by name."""
+    """Return the label of each of `images` images. Line k is the ID, from 1, of the k-th by name."""
     lines = content.split()
     try:
         ids = np.array(lines, np.int64)

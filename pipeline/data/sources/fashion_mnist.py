@@ -1,4 +1,4 @@
-"""Fashion-MNIST (Xiao, Rasul and Vollgraf 2017): four IDX files from the first place that has them all."""
+"""Reads Fashion-MNIST (Xiao, Rasul and Vollgraf 2017): four IDX files from the first place that has them all."""
 
 import gzip
 import hashlib
@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from pipeline import paths
 from pipeline.data.sources import Arrays, RawImages
-from pipeline.data.sources.places import Refused, Unavailable, fetched, from_first, from_web
+from pipeline.data.sources.download import Refused, Unavailable, fetched, from_first, from_web
 from pipeline.errors import UserError
 
 CLASSES = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
-# Of the unpacked files: Debian compresses them anew.
+# Of the unpacked files, as Debian compresses them anew.
 SHA256 = {
     "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
     "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
@@ -38,6 +38,7 @@ APT_OPTIONS = ["-q", "-o", "Acquire::Retries=0", "-o", "Acquire::http::Timeout=5
 
 
 def load() -> RawImages:
+    """Return the published images. Raises UserError where no place has them."""
     contents = _contents()
     train_images, train_labels = (parse_idx(name, contents[name]) for name in list(SHA256)[:2])
     test_images, test_labels = (parse_idx(name, contents[name]) for name in list(SHA256)[2:])
@@ -47,7 +48,7 @@ def load() -> RawImages:
 
 
 def parse_idx(name: str, content: bytes) -> NDArray[np.uint8]:
-    """The array of an IDX file of bytes; the digit after "idx" in its name is the number of dimensions."""
+    """Return the array of an IDX file of bytes. The digit after "idx" in its name is the number of dimensions."""
     dimensions = int(name.split("idx")[1][0])
     header = 4 + 4 * dimensions
     magic = bytes([0, 0, 8, dimensions])  # 8: unsigned bytes
@@ -81,7 +82,7 @@ def _contents() -> dict[str, bytes]:
 
 
 def _read(folder: Path) -> dict[str, bytes]:
-    """The four files unpacked, each with the checksum it must have."""
+    """Return the four files, unpacked. Raises Unavailable where one is missing or has another checksum."""
     return {name: _read_one(folder, name) for name in SHA256}
 
 
@@ -108,7 +109,7 @@ def _read_one(folder: Path, name: str) -> bytes:
 
 
 def _from_debian(temporary: Path) -> Path:
-    """Debian's package, unpacked without installing it: no root needed."""
+    """Download and unpack Debian's package, which needs no root, and return the folder of its files."""
     if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
         raise Unavailable("apt-get or dpkg-deb is not on this machine")
     download = ["apt-get", "download", *APT_OPTIONS, PACKAGE]
@@ -128,7 +129,7 @@ def _from_debian(temporary: Path) -> Path:
 
 
 def _run(command: list[str], folder: Path, timeout_s: float) -> str | None:
-    """None if the command succeeded, else why not."""
+    """Run a command; return None if it succeeded, else the reason why not."""
     environment = {**os.environ, "LC_ALL": "C", "RES_OPTIONS": "timeout:2"}
     try:
         done = subprocess.run(

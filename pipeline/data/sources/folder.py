@@ -1,4 +1,4 @@
-"""Anyone's images: <folder>/train/<class>/<image> and <folder>/test/<class>/<image>, each of any size."""
+"""Reads anyone's images from <folder>/train/<class>/<image> and <folder>/test/<class>/<image>, each of any size."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,8 @@ LAYOUT = "accepted is train/<class>/<image> and test/<class>/<image>"
 
 @dataclass(frozen=True)
 class Files:
+    """One split."""
+
     folder: Path
     names: list[str]  # <split>/<class>/<file>, ascending
     labels: NDArray[np.int64]
@@ -22,11 +24,12 @@ class Files:
     def name(self, row: int) -> str:
         return printable(self.names[row])
 
-    def load(self, row: int, canvas_px: int, most_bytes: int = MOST_BYTES) -> Loaded:
-        return decoding.load((self.folder / self.names[row]).read_bytes, canvas_px, most_bytes)
+    def load(self, row: int, image_size: int, most_bytes: int = MOST_BYTES) -> Loaded:
+        return decoding.load(lambda: decoding.read_file(self.folder / self.names[row]), image_size, most_bytes)
 
 
 def load(folder: Path) -> RawImages:
+    """Return the images of a folder, with classes numbered by name. Raises UserError at anything but the layout."""
     classes = [entry.name for entry in entries(folder / "train", LAYOUT)]
     labels = {name: label for label, name in enumerate(classes)}
     train, test = (_files(folder, split, labels) for split in ("train", "test"))

@@ -1,4 +1,4 @@
-"""ImageNet's contests of 2012 and 2010, as they were published: in their archives, or unpacked by others.
+"""Reads ImageNet's contests of 2012 and 2010 as they were published: in their archives, or unpacked by others.
 
 Labels are the development kit's IDs minus one. Training images are ordered by label, then by name, the others by name,
 whatever the layout: the same store comes out of each. Where no kit lies beside the images of 2012, its order of classes
@@ -36,7 +36,7 @@ REMEDY = (
 
 @dataclass(frozen=True)
 class Files:
-    """One split. Arrays, not a million objects, so that worker processes share them or receive them soon."""
+    """One split. It consists of arrays, not of a million objects, so that worker processes receive it soon."""
 
     split: str
     wnids: list[str]
@@ -45,19 +45,22 @@ class Files:
     labels: NDArray[np.int64]  # N
 
     def name(self, row: int) -> str:
-        """As it is called in class folders, whatever the layout."""
+        """Return the image's name in class folders, whatever the layout."""
         file = bytes(self.names[row]).decode(errors="backslashreplace")
         return f"{self.split}/{self.wnids[self.labels[row]]}/{file}"
 
-    def load(self, row: int, canvas_px: int, most_bytes: int = MOST_BYTES) -> Loaded:
-        return decoding.load(lambda: self.content(row), canvas_px, most_bytes)
+    def load(self, row: int, image_size: int, most_bytes: int = MOST_BYTES) -> Loaded:
+        return decoding.load(lambda: self.content(row), image_size, most_bytes)
 
     def content(self, row: int) -> bytes:
+        """Return the image's file. Raises OSError."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class InArchive(Files):
+    """A split whose files lie in a tar archive, or in archives within one."""
+
     offsets: NDArray[np.int64]  # N
     sizes: NDArray[np.int64]  # N
 
@@ -67,15 +70,17 @@ class InArchive(Files):
 
 @dataclass(frozen=True)
 class InFolder(Files):
+    """A split whose files lie in a folder."""
+
     by_class: bool  # in a folder for each class
 
     def content(self, row: int) -> bytes:
         folder = self.place / self.wnids[self.labels[row]] if self.by_class else self.place
-        return (folder / os.fsdecode(bytes(self.names[row]))).read_bytes()
+        return decoding.read_file(folder / os.fsdecode(bytes(self.names[row])))
 
 
 def load(dataset: str, folder: Path) -> RawImages:
-    """Raises UserError, naming folder, archive, file or class, where it is not all that was published."""
+    """Return a contest's images. Raises UserError, naming folder, archive or class, where not all are there."""
     contest = CONTESTS[dataset]
     kit = devkit.contents(folder, *contest.kit)
     download = Download(contest, folder, kit, _classes(contest, folder, kit))
@@ -100,13 +105,15 @@ def _classes(contest: Contest, folder: Path, kit: dict[str, bytes]) -> Classes:
 
 @dataclass(frozen=True)
 class Download:
+    """What somebody downloaded of a contest."""
+
     contest: Contest
     folder: Path
     kit: dict[str, bytes]
     classes: Classes
 
     def files(self, split: str) -> Files | None:
-        """From the first place that is there."""
+        """Return a split's files from the first place that is there; None where there is none."""
         archive = self.folder / self.contest.archive.format(split)
         if archive.exists():
             return self._archive_of_archives(archive) if split == "train" else self._flat_archive(split, archive)
@@ -117,7 +124,7 @@ class Download:
         return None
 
     def _archive_of_archives(self, place: Path) -> Files:
-        """Of the training images: an archive for each class, in one."""
+        """Return the training images: an archive of archives has one for each class."""
         outer = tar_index.index(place, str(place))
         row = {os.fsdecode(name): row for row, name in enumerate(outer.names.tolist())}
         _match(place, map(os.fsdecode, outer.names.tolist()), [f"{wnid}.tar" for wnid in self.classes.wnids])
@@ -153,7 +160,10 @@ class Download:
         return np.array(sorted(os.fsencode(entry.name) for entry in listed), np.bytes_)
 
     def _labels(self, split: str, place: Path, counts: list[int]) -> NDArray[np.int64]:
-        """Of images in order of their classes. Raises UserError, naming classes, where they are not all there."""
+        """Return the labels of images that are in order of their classes.
+
+        Raises UserError, naming classes, where they are not all there.
+        """
         total, classes = self.contest.images[split], self.classes
         if sum(counts) != total:
             accepted = classes.train_images if split == "train" else [total // len(counts)] * len(counts)
@@ -163,7 +173,7 @@ class Download:
         return np.repeat(np.arange(len(counts)), counts)
 
     def _flat_labels(self, split: str, place: Path, names: NDArray[np.bytes_]) -> NDArray[np.int64]:
-        """Of images that lie together, by name."""
+        """Return the labels of images that lie together, in order of their names."""
         numbers = range(1, self.contest.images[split] + 1)
         published = [f"{self.contest.name}_{split}_{number:08d}.JPEG" for number in numbers]
         _match(place, map(os.fsdecode, names.tolist()), published)
@@ -177,7 +187,7 @@ class Download:
         raise UserError(f"{self.folder}: holds no {truth}, which labels {place}; {self.contest.layouts}")
 
     def _solved(self, solution: bytes, names: list[str]) -> NDArray[np.int64]:
-        """By Kaggle's table: a line for each image, with a WNID and a box for each object in it."""
+        """Return the labels by Kaggle's table, where each image has a line with a WNID and a box for each object."""
         label = {wnid: label for label, wnid in enumerate(self.classes.wnids)}
         lines = csv.reader(io.StringIO(solution.decode(errors="backslashreplace")))
         found = {line[0]: label.get(line[1].split(" ")[0]) for line in lines if len(line) == 2}

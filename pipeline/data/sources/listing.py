@@ -1,4 +1,4 @@
-"""What a folder holds, and how its names are printed."""
+"""Lists what a folder holds, and prints its names."""
 
 import os
 from collections.abc import Sequence
@@ -10,7 +10,10 @@ FEW = 10
 
 
 def entries(folder: Path, layout: str, folders: bool = True) -> list[os.DirEntry[str]]:
-    """Hidden ones left out, by name: folders alone, or files alone. Raises UserError, naming `layout`, at others."""
+    """Return a folder's folders, or else its files, by name and without hidden ones.
+
+    Raises UserError, which states `layout`, where something else lies there.
+    """
     try:
         found = sorted((entry for entry in os.scandir(folder) if entry.name[0] != "."), key=lambda entry: entry.name)
         for entry in found:
@@ -23,7 +26,7 @@ def entries(folder: Path, layout: str, folders: bool = True) -> list[os.DirEntry
 
 
 def printable(name: str) -> str:
-    """A file's name, with the bytes that are no UTF-8 escaped."""
+    """Return a file's name with the bytes that are no UTF-8 escaped."""
     return os.fsencode(name).decode(errors="backslashreplace")
 
 

@@ -1,4 +1,4 @@
-"""Where each file of a tar archive lies, by its headers alone: what is in it is read in place, never unpacked."""
+"""Finds where each file of a tar archive lies by its headers alone, to read it in place and never unpack it."""
 
 import os
 import tarfile
@@ -20,7 +20,7 @@ class Members(NamedTuple):
 
 
 def index(path: Path, called: str, start: int = 0, end: int | None = None) -> Members:
-    """The archive in bytes `start` to `end` of a file, by default all of it; messages call it `called`.
+    """Index the archive in bytes `start` to `end` of a file, by default all of it; messages call it `called`.
 
     Raises UserError, naming the member, where it is cut off or damaged.
     """
@@ -54,6 +54,6 @@ def index(path: Path, called: str, start: int = 0, end: int | None = None) -> Me
 
 
 def read(archive: Path, offset: int, size: int) -> bytes:
-    """A member's content, from any process. Raises OSError."""
+    """Return a member's content, from any process. Raises OSError."""
     with archive.open("rb", buffering=0) as file:
         return os.pread(file.fileno(), size, offset)

@@ -1,0 +1,159 @@
+"""Worker processes that decode images, measure them and write them to their places in the store."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.data.sources import Images
+from pipeline.data.statistics import Sums
+from pipeline.data.store import SplitName
+from pipeline.errors import UserError
+from pipeline.runtime.files import pieces
+from pipeline.runtime.signals import only_at_check
+
+BATCH_BYTES = 4 << 20  # of pixels: what a core's caches hold
+AHEAD = 4  # batches for each worker that are under way at a time: more would pile up where the parent is slower
+
+Rows = dict[SplitName, NDArray[np.intp]]  # of the source, for each split of the store
+
+_writer: "Writer"  # of this process, where it is a worker
+
+
+class Batch(NamedTuple):
+    """Consecutive images of a split: in the store they begin at row `first`, in the source they are at `rows`."""
+
+    split: SplitName
+    first: int
+    rows: NDArray[np.intp]
+
+
+class Outcome(NamedTuple):
+    """What is known of a batch once its images are written."""
+
+    batch: Batch
+    problems: dict[int, str]  # why there is no image, by its row in the store
+    sha256: NDArray[np.uint8]  # N x 32: of each image's file, 0 where it has none
+    sums: Sums | None  # of the usable images, for the train split
+
+
+@dataclass(frozen=True)
+class Writer:
+    """Writes images to the array files of a store that lie in `folder`. Several processes may do so at once."""
+
+    images: dict[SplitName, Images]
+    folder: Path
+    image_size: int
+    channels: int
+    most_bytes: int  # of one decoded image
+
+    def create(self, rows: Rows) -> None:
+        """Create the array files, with their disk space allocated: where a memory map finds none, it ends the process.
+
+        Raises OSError where the disk has too little.
+        """
+        for split, picked in rows.items():
+            path, shape = self.path(split), (len(picked), self.image_size, self.image_size, self.channels)
+            path.parent.mkdir()
+            np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+            if hasattr(os, "posix_fallocate"):  # macOS has none
+                with path.open("r+b") as file:
+                    os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+
+    def path(self, split: SplitName) -> Path:
+        return self.folder / split / "images.npy"
+
+    def batches(self, rows: Rows) -> list[Batch]:
+        """Return all work, in order. It is divided the same way whatever the number of workers."""
+        step = max(1, BATCH_BYTES // (self.image_size**2 * self.channels))
+        return [
+            Batch(split, first, picked[first : first + step])
+            for split, picked in rows.items()
+            for first in range(0, len(picked), step)
+        ]
+
+    def write(self, batch: Batch) -> Outcome:
+        """Decode the batch's images and write them to their rows. The row of one that cannot be used stays zero."""
+        split, first, rows = batch
+        written = np.lib.format.open_memmap(self.path(split), "r+")[first : first + len(rows)]
+        problems, sha256 = {}, np.zeros((len(rows), 32), np.uint8)
+        for place, row in enumerate(rows.tolist()):
+            loaded = self.images[split].load(row, self.image_size, self.most_bytes)
+            if loaded.sha256:
+                sha256[place] = np.frombuffer(bytes.fromhex(loaded.sha256), np.uint8)
+            if loaded.pixels is None:
+                problems[first + place] = loaded.problem
+            else:
+                written[place] = loaded.pixels
+        usable = np.delete(written, [row - first for row in problems], 0) if problems else written
+        return Outcome(batch, problems, sha256, Sums.of(usable) if split == "train" else None)
+
+    def content(self, batch: Batch) -> Iterator[bytes]:
+        """Yield the bytes of the array file that hold the batch, in pieces; the first batch has the header too."""
+        array = np.lib.format.open_memmap(self.path(batch.split), "r")
+        start, end = (array.offset + row * array[0].nbytes for row in (batch.first, batch.first + len(batch.rows)))
+        return pieces(self.path(batch.split), start if batch.first else 0, end - start if batch.first else end)
+
+
+@contextmanager
+def outcomes(writer: Writer, batches: list[Batch], workers: int) -> Iterator[Iterator[Outcome]]:
+    """Yield the outcomes in the order of the batches, which so many processes write; one alone is this process.
+
+    Raises UserError where a worker is killed.
+    """
+    if workers == 1:
+        yield map(writer.write, batches)
+        return
+    pool = ProcessPoolExecutor(min(workers, len(batches)), initializer=_begin, initargs=(writer,))
+    try:
+        yield _in_order(pool, batches, AHEAD * workers)
+    except BrokenProcessPool as error:
+        raise UserError(
+            "prepare: a worker process was killed, maybe for want of memory; close other programs, or lower "
+            "hardware.workers, and run it again"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _in_order(pool: ProcessPoolExecutor, batches: list[Batch], ahead: int) -> Iterator[Outcome]:
+    """Yield what pool.map would, which submits all batches at once and so lets the results pile up."""
+    left = iter(batches)
+    with only_at_check():  # a pool that is half started can neither work nor end
+        waiting = deque(pool.submit(_write, batch) for batch in islice(left, ahead))
+    while waiting:
+        outcome = waiting.popleft().result()
+        waiting.extend(pool.submit(_write, batch) for batch in islice(left, 1))
+        yield outcome
+
+
+def _begin(writer: Writer) -> None:
+    """Prepare a worker: it leaves interrupts to its parent, and ends with it."""
+    global _writer
+    _writer = writer
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _write(batch: Batch) -> Outcome:
+    return _writer.write(batch)

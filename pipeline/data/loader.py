@@ -1,0 +1,249 @@
+"""Whole batches, cut from the memory map in one go, and finished where the net is: mean, mirrors, color noise."""
+
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from pipeline.data.augmentation import Indices, draw, shared_crops
+from pipeline.data.store import Split, SplitName, Store
+from pipeline.paper import recipe as paper
+from pipeline.params import Settings
+from pipeline.runtime.hardware import CPU, loader_workers
+
+NOISY_DROPS = 2  # drops of the rate after which the source's color noise ends
+
+Batch = tuple[Tensor, Tensor]  # (N, 3 or, where all are grey, 1, crop, crop) float32 and (N,) int64
+
+
+class BatchSpec(NamedTuple):
+    """One batch to be cut: which images, and from where in each."""
+
+    images: Indices
+    top: Indices
+    left: Indices
+    mirror: NDArray[np.bool_]
+    color: NDArray[np.float32] | None  # N x 3
+    divisor: float
+
+
+class Shard(NamedTuple):
+    """Which part of each batch a process cuts, where several train one net: the rank-th of `size` equal ones."""
+
+    rank: int = 0
+    size: int = 1
+
+    def rows(self, images: int) -> slice:
+        """Of a batch of so many. Parts differ by one image where it cannot be divided, and may be empty."""
+        return slice(images * self.rank // self.size, images * (self.rank + 1) // self.size)
+
+    def of(self, plan: BatchSpec) -> BatchSpec:
+        rows = self.rows(len(plan.images))
+        color = None if plan.color is None else plan.color[rows]
+        return BatchSpec(plan.images[rows], plan.top[rows], plan.left[rows], plan.mirror[rows], color, plan.divisor)
+
+
+WHOLE = Shard()
+
+
+class RawBatch(NamedTuple):
+    """A batch as it was cut. The rest is done where the net is (`Preprocess`): bytes travel faster than floats."""
+
+    pixels: Tensor  # (N, C, crop, crop) uint8, channels last
+    labels: Tensor  # (N,) int64
+    top: Tensor  # (N,) int64: where in the canvas
+    left: Tensor
+    mirrored: Tensor  # (M,) int64: which of the N
+    color: Tensor | None  # (N, C) float32
+    divisor: float
+
+    def to(self, device: torch.device) -> "RawBatch":
+        tensors = [part.to(device, non_blocking=True) if isinstance(part, Tensor) else part for part in self]
+        return RawBatch(*tensors)  # type: ignore[arg-type]
+
+
+class CropDataset(Dataset[RawBatch]):
+    """A split from which batches are cut by a plan."""
+
+    def __init__(self, split: Split, crop_px: int) -> None:
+        self._labels = torch.from_numpy(np.asarray(split.labels))
+        windows = sliding_window_view(split.images, (crop_px, crop_px), axis=(1, 2))  # (N, y, x, C, crop, crop)
+        self._windows = windows.transpose(0, 1, 2, 4, 5, 3)
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def __getitem__(self, plan: BatchSpec) -> RawBatch:
+        pixels = torch.from_numpy(self._windows[plan.images, plan.top, plan.left]).permute(0, 3, 1, 2)  # a copy
+        color = None
+        if plan.color is not None:  # grey pixels lie on the grey axis: all three numbers are equal
+            color = torch.from_numpy(plan.color[:, : pixels.shape[1]])
+        return RawBatch(
+            pixels,
+            self._labels[torch.from_numpy(plan.images)],
+            torch.from_numpy(plan.top),
+            torch.from_numpy(plan.left),
+            torch.from_numpy(np.flatnonzero(plan.mirror)),
+            color,
+            plan.divisor,
+        )
+
+
+class Preprocess:
+    """Makes a batch of a cut, on the cut's device: minus the mean image, mirrored, with color noise."""
+
+    def __init__(self, mean_image: NDArray[np.float32], crop_px: int) -> None:
+        self._mean_image, self._crop_px = torch.from_numpy(mean_image), crop_px
+
+    def __call__(self, cut: RawBatch) -> Batch:
+        """The same numbers on each device: single operations in fp32, which IEEE rounds."""
+        self._mean_image = self._mean_image.to(cut.pixels.device)
+        windows = self._mean_image.unfold(0, self._crop_px, 1).unfold(1, self._crop_px, 1)  # (y, x, C, crop, crop)
+        means = windows.permute(0, 1, 3, 4, 2)[cut.top, cut.left].permute(0, 3, 1, 2)
+        x = cut.pixels.float().sub_(means)
+        if len(cut.mirrored):
+            x[cut.mirrored] = x[cut.mirrored].flip(3)
+        if cut.color is not None:
+            x.add_(cut.color[:, :, None, None]).div_(cut.divisor)
+        return x, cut.labels
+
+
+class BatchSampler(Sampler[BatchSpec]):
+    """The training batches of one epoch after another; Lightning names the epoch by `set_epoch`.
+
+    They are the same whatever the number of processes; each cuts its share of every one.
+    """
+
+    def __init__(self, store: Store, settings: Settings, seed: int, share: Shard = WHOLE) -> None:
+        self._settings, self._seed, self._epoch = settings, seed, 0
+        self.lr_drops = 0  # so far; the schedule says so
+        self.share = share
+        self._images = store.meta.counts["train"]
+        self._margin_px = store.meta.image_size - settings.net.crop_px
+        self._rgb_axes = np.asarray(store.meta.rgb_eigenvectors) * np.asarray(store.meta.rgb_std)
+        self._chunk = paper.item(settings.recipe, "crop_sharing")
+        self._noise = paper.item(settings.recipe, "color_noise")
+
+    def set_epoch(self, epoch: int) -> None:
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-self._images // self._settings.train.batch_images)
+
+    def images_of(self, batch_index: int) -> int:
+        """In the whole batch. The last one may be smaller."""
+        batch_images = self._settings.train.batch_images
+        return min(batch_images, self._images - batch_index * batch_images)
+
+    def _noise_is_over(self) -> bool:
+        """Whether the epoch has no color noise any more, which the source leaves out in the last quarter of training.
+
+        How long that is, nobody knows while plateaus decide: there it is what follows the second drop of the rate.
+        """
+        if self._noise.until == 1:
+            return False
+        if self._settings.train.lr_drops >= NOISY_DROPS:
+            return self.lr_drops >= NOISY_DROPS
+        return bool(self._epoch >= self._noise.until * self._settings.train.epochs)
+
+    def __iter__(self) -> Iterator[BatchSpec]:
+        train = self._settings.train
+        std = train.pca_jitter_std
+        order, draws = draw(self._seed, self._epoch, self._images, self._margin_px, self._rgb_axes, std)
+        noisy = std > 0 and not self._noise_is_over()
+        for start in range(0, self._images, train.batch_images):
+            batch = order[start : start + train.batch_images]
+            leaders = shared_crops(batch, self._chunk)
+            top, left = draws.top[leaders], draws.left[leaders]
+            if not train.random_crop:
+                top = left = np.full_like(batch, self._margin_px // 2)
+            mirror = draws.mirror[leaders] & train.hflip
+            color = draws.color[batch] if noisy else None
+            yield self.share.of(BatchSpec(batch, top, left, mirror, color, self._noise.divisor))
+
+
+@dataclass(frozen=True)
+class View:
+    """One of the crops that a test image is seen through (section 4.1). Offsets in pixels."""
+
+    top: int
+    left: int
+    mirror: bool
+
+
+def one_crop(image_size: int, crop_px: int) -> list[View]:
+    center = (image_size - crop_px) // 2
+    return [View(center, center, False)]
+
+
+def ten_crops(image_size: int, crop_px: int) -> list[View]:
+    """Four corners and the center, and their mirror images."""
+    end, center = image_size - crop_px, (image_size - crop_px) // 2
+    corners = [(0, 0), (0, end), (end, 0), (end, end), (center, center)]
+    return [View(top, left, mirror) for mirror in (False, True) for top, left in corners]
+
+
+def view_plans(images: int, batch_images: int, view: View) -> list[BatchSpec]:
+    """All images in their order, through one view, without noise."""
+    plans = []
+    for start in range(0, images, batch_images):
+        batch = np.arange(start, min(start + batch_images, images))
+        place = np.full_like(batch, view.top), np.full_like(batch, view.left)
+        plans.append(BatchSpec(batch, *place, np.full(len(batch), view.mirror), None, 1.0))
+    return plans
+
+
+def train_loader(
+    store: Store, settings: Settings, seed: int, share: Shard = WHOLE, device: torch.device = CPU
+) -> DataLoader[RawBatch]:
+    cuts = CropDataset(store.split("train"), settings.net.crop_px)
+    return DataLoader(cuts, sampler=BatchSampler(store, settings, seed, share), batch_size=None, **_ahead(device))
+
+
+def view_loader(
+    store: Store,
+    split: SplitName,
+    crop_px: int,
+    batch_images: int,
+    view: View,
+    share: Shard = WHOLE,
+    device: torch.device = CPU,
+) -> DataLoader[RawBatch]:
+    cuts = CropDataset(store.split(split), crop_px)
+    plans = [share.of(plan) for plan in view_plans(len(cuts), batch_images, view)]
+    return DataLoader(cuts, sampler=plans, batch_size=None, **_ahead(device))
+
+
+def view_batches(
+    store: Store, split: SplitName, crop_px: int, batch_images: int, view: View, device: torch.device
+) -> Iterator[Batch]:
+    """All images of a split in their order, through one view, on `device`; labels on the CPU."""
+    finish = Preprocess(store.mean_image, crop_px)
+    for cut in view_loader(store, split, crop_px, batch_images, view, device=device):
+        yield finish(cut.to(device))[0], cut.labels
+
+
+def _ahead(device: torch.device) -> dict[str, Any]:
+    """For a GPU other processes cut the next batches, into memory that it reads by itself."""
+    if not (processes := loader_workers(device)):
+        return {}
+    return {
+        "num_workers": processes,
+        "worker_init_fn": _leave_signals,
+        "multiprocessing_context": "fork",  # which copies no image
+        "persistent_workers": True,
+        "pin_memory": device.type == "cuda",
+    }
+
+
+def _leave_signals(_: int) -> None:
+    """They are the parent's to hear; it ends this process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,1 +1,0 @@
-"""How long a configuration will take here, and what it needs: measured for a minute, the rest by arithmetic."""

@@ -1,0 +1,134 @@
+"""Forest plots of the claims, with the paper's figure beside each, and of our own questions about the variants."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from pipeline.claims.table import Row
+from pipeline.paper.claims import Question
+from pipeline.report.figures.forest import Line, Panel, forest, limits
+from pipeline.report.figures.style import Drawn, minus, several
+from pipeline.report.formatting import number, signed
+from pipeline.runtime.escaping import escaped
+
+NAMED = 3  # effects named in a caption
+ALSO = "; below, how many times as long one side takes as the other"
+
+
+def effects(rows: Iterable[Row]) -> Drawn:
+    """Draw every tested claim in points; those that are ratios in a panel of their own."""
+    tested = [row for row in rows if row.evidence is not None and row.effect.mean is not None]
+    points = [_line(row, row.id) for row in tested if row.unit == "points"]
+    ratios = [_line(row, row.id) for row in tested if row.unit == "ratio"]
+    if not points and not ratios:
+        return "no claim was tested"
+    panels = _panels(
+        Panel(points, "effect in points of error (right of 0: the paper's ingredient helps)"),
+        Panel(ratios, "without the ingredient / with it (right of 1: the paper's ingredient helps)", ratio=True),
+    )
+    figure = forest(panels)
+    return figure, _sentences(
+        [
+            f"{several(len(points + ratios), 'tested claim')}: the effect here as a dot, its unadjusted 95 % interval "
+            "as a line, the paper's figure as a diamond where it gives one.",
+            _clipped(panels[0]),
+            _told(panels),
+            _papers(points + ratios),
+        ]
+    )
+
+
+def variants(questions: Iterable[Row]) -> Drawn:
+    """Draw what each change does to the baseline's error, the most harmful first; ratios in a panel of their own."""
+    answered = [row for row in questions if row.main and row.effect.mean is not None]
+    points = sorted(map(_change, (row for row in answered if row.unit == "points")), key=_harm)
+    ratios = sorted((_line(row, row.id) for row in answered if row.unit == "ratio"), key=_harm)
+    if not points and not ratios:
+        return "no question of ours has an answer"
+    panels = _panels(
+        Panel(points, "test error minus that of the baseline, in points (right of 0: the change does harm)"),
+        Panel(ratios, "the side named second / the one named first (epochs to 25 % training error)", ratio=True),
+    )
+    figure = forest(panels)
+    return figure, _sentences(
+        [
+            f"{several(len(points), 'change')} of the baseline, the most harmful first: what each adds to the test "
+            f"error, as a dot with its unadjusted 95 % interval{ALSO if ratios else ''}.",
+            _extremes(points),
+            _clipped(panels[0]),
+            _told(panels),
+        ]
+    )
+
+
+def _sentences(parts: Iterable[str]) -> str:
+    return " ".join(filter(None, parts))
+
+
+def _panels(*panels: Panel) -> list[Panel]:
+    return [panel for panel in panels if panel.lines]
+
+
+def _line(row: Row, name: str) -> Line:
+    told = row.evidence is not None and row.evidence.excludes_no_effect
+    return Line(name, row.effect, told, row.verdict.word, row.figures.effect)
+
+
+def _change(row: Row) -> Line:
+    """Return a line named after what differs from the baseline, signed so that more errors lie to the right."""
+    assert isinstance(row.claim, Question)
+    treatment, control = row.claim.treatment.variant, row.claim.control.variant
+    if treatment == "baseline":
+        return _line(row, control)
+    if control == "baseline":
+        mean, low, high = (None if end is None else -end for end in (row.effect.mean, row.effect.high, row.effect.low))
+        return replace(_line(row, treatment), effect=replace(row.effect, mean=mean, low=low, high=high))
+    return _line(row, f"{control} − {treatment}")
+
+
+def _harm(line: Line) -> float:
+    return -(line.effect.mean or 0.0)
+
+
+def _told(panels: list[Panel]) -> str:
+    lines = [line for panel in panels for line in panel.lines]
+    told = [f"{escaped(line.name)} {panel.text(line.effect.mean)}" for panel in panels for line in panel.lines
+            if line.told and line.effect.mean is not None]  # fmt: skip
+    named = f" ({', '.join(told)})" if 0 < len(told) <= 2 * NAMED else ""
+    return f"Told from no effect after Holm's adjustment (filled dots): {len(told)} of {len(lines)}{named}."
+
+
+def _papers(lines: list[Line]) -> str:
+    """Return in how many intervals the paper's figure lies; nothing where it gives none."""
+    ends = [(line.effect.low, line.paper, line.effect.high) for line in lines]
+    known = [
+        (low, paper, high) for low, paper, high in ends if low is not None and paper is not None and high is not None
+    ]
+    inside = sum(low <= paper <= high for low, paper, high in known)
+    if not known:
+        return ""
+    return f"The paper's figure lies within {inside} of the {len(known)} intervals beside which one stands."
+
+
+def _extremes(lines: list[Line]) -> str:
+    if not lines:
+        return ""
+    worst = [f"{escaped(line.name)} {_points(line)}" for line in lines[:NAMED] if (line.effect.mean or 0) > 0]
+    best = [f"{escaped(line.name)} {_points(line)}" for line in lines[::-1][:NAMED] if (line.effect.mean or 0) < 0]
+    parts = [
+        f"{side}: {', '.join(names)}" for side, names in (("most harmful", worst), ("most helpful", best)) if names
+    ]
+    return f"{'; '.join(parts).capitalize()}." if parts else ""
+
+
+def _points(line: Line) -> str:
+    return minus(signed(line.effect.mean))
+
+
+def _clipped(panel: Panel) -> str:
+    low, high = limits(panel)
+    means = [line.effect.mean for line in panel.lines if line.effect.mean is not None]
+    far = [abs(mean) for mean in means if not low <= mean <= high]
+    if not far:
+        return ""
+    what = several(len(far), "effect")
+    return f"Too far out for the axis, and written beside an arrow: {what} (up to {number(max(far))})."

@@ -1,0 +1,98 @@
+"""What Git has to know before DVC can work here, said before anything is installed: `python -m pipeline.runtime.git`.
+
+Only the standard library is imported, since `make repro` calls this before it installs the rest.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+
+def git(*command: str, folder: Path = Path()) -> str:
+    """What a Git command prints, stripped. Raises OSError where there is no Git, CalledProcessError where it fails.
+
+    A repository of another user counts as safe: its code is being run already.
+    """
+    done = subprocess.run(
+        ["git", "-c", "safe.directory=*", *command],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"LC_ALL": "C"},
+    )
+    return done.stdout.strip()
+
+
+def revision(folder: Path = Path()) -> str:
+    """The commit, with `+dirty` behind it where tracked files differ; empty, with a warning, where it is not known.
+
+    What `dvc repro` itself writes, the lock and the reports, does not count.
+    """
+    try:
+        commit = git("rev-parse", "HEAD", folder=folder)
+        changes = git(
+            "status", "--porcelain", "--untracked-files=no", "--", ".", ":!reports", ":!dvc.lock", folder=folder
+        )
+    except (OSError, subprocess.CalledProcessError) as error:
+        print(f"warning: the revision of the code is not known and not recorded: {_reason(error)}", file=sys.stderr)
+        return ""
+    return commit + ("+dirty" if changes else "")
+
+
+def origin() -> dict[str, str]:
+    """What a run came from: the revision of the code, and the DVC stage and experiment that ran it."""
+    return {
+        "revision": revision(),
+        "dvc_stage": os.environ.get("DVC_STAGE", ""),
+        "dvc_experiment": os.environ.get("DVC_EXP_NAME", ""),
+    }
+
+
+def problems(folder: Path = Path()) -> list[str]:
+    """Why `dvc repro` cannot work in this folder, one line each with the remedy; empty where it can."""
+    here = folder.resolve()
+    start = "clone the repository with `git clone`, or run `git init && git add -A && git commit -m start` here"
+    try:
+        git("rev-parse", "--show-toplevel", folder=folder)
+    except FileNotFoundError:
+        return ["git is not installed, which DVC needs; install it (Debian: `apt install git`)"]
+    except subprocess.CalledProcessError:
+        return [f"{here} is no Git repository, which DVC needs; {start}"]
+    found = []
+    try:
+        git("rev-parse", "--verify", "HEAD", folder=folder)
+    except subprocess.CalledProcessError:
+        found.append(f"the Git repository {here} has no commit, which DVC needs; `git add -A && git commit -m start`")
+    owned = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True)
+    if "dubious ownership" in owned.stderr:
+        found.append(
+            f"{here} belongs to another user, and Git refuses to work in it; "
+            f"run `git config --global --add safe.directory '{here}'`"
+        )
+    return found
+
+
+def advice(folder: Path = Path()) -> list[str]:
+    """What only `dvc exp run` needs, one line each with the remedy."""
+    try:
+        git("var", "GIT_COMMITTER_IDENT", folder=folder)
+    except (OSError, subprocess.CalledProcessError):
+        return [
+            "Git does not know your name, which `dvc exp run` needs (`dvc repro` does not); run `git config --global "
+            "user.name 'Your Name' && git config --global user.email you@example.org`"
+        ]
+    return []
+
+
+def _reason(error: OSError | subprocess.CalledProcessError) -> str:
+    if isinstance(error, OSError):
+        return "git cannot be run"
+    return " ".join(error.stderr.split()) or f"`git {error.cmd[3]}` failed"
+
+
+if __name__ == "__main__":
+    for line in (found := problems()):
+        print(f"error: {line}", file=sys.stderr)
+    sys.exit(2 if found else 0)

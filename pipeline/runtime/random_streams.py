@@ -1,0 +1,18 @@
+"""Random numbers by purpose: what one purpose draws is independent of what another does with the same numbers."""
+
+import numpy as np
+
+PURPOSES = ("initialization", "dropout", "augmentation", "sampled dropout nets", "permuted kernels", "tuning")
+
+
+def generator(purpose: str, *numbers: int) -> np.random.Generator:
+    """Return a generator for one purpose and, say, (seed, epoch). Numbers are not negative.
+
+    Their count belongs to the stream, since numpy takes (5,), (5, 0) and (5, 0, 0) for the same entropy.
+    """
+    return np.random.default_rng([PURPOSES.index(purpose), len(numbers), *numbers])
+
+
+def seed_of(purpose: str, *numbers: int) -> int:
+    """Return a 32-bit seed for another library's generator."""
+    return int(generator(purpose, *numbers).bit_generator.seed_seq.generate_state(1)[0])

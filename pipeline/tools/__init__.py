@@ -1,0 +1,1 @@
+"""The commands beside DVC, one file each."""

@@ -1,0 +1,279 @@
+"""MLflow as a view of the run files: one MLflow run for each fingerprint, sent as often as one likes.
+
+The files are the truth. `sync` compares each run's files with what the store was sent last and sends what differs;
+metrics carry the times of `history.csv`, so that sending twice adds nothing.
+
+On one machine one process sends at a time (sync.py). Machines that share a server have no lock in common: where two
+send the same run at once, one of them gives way (`_claim`).
+"""
+
+import json
+import logging
+import os
+import random
+import socket
+import sqlite3
+import sys
+import time
+from contextlib import closing, suppress
+from pathlib import Path
+from shlex import quote
+
+from pipeline import paths
+from pipeline.errors import UserError
+from pipeline.runtime.files import replacing
+from pipeline.tracking import records
+from pipeline.tracking.records import Record
+
+# A server that cannot be reached or does not answer is given up after seconds instead of minutes.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+os.environ.setdefault("MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER", "false")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+import mlflow
+from mlflow.entities import Experiment, LifecycleStage, Metric, Param, Run, RunTag, ViewType
+from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
+
+for noisy in ("mlflow", "urllib3"):  # what fails is said once, by us
+    logging.getLogger(noisy).setLevel(logging.CRITICAL)
+
+EXPERIMENT = "alexnet"
+BATCH_METRICS = 1000  # the most that one call takes
+LONGEST_REASON = 1000  # characters: more than MLflow's remedies have, less than a proxy's page of HTML
+STORE_ERRORS = (MlflowException, SQLAlchemyError, sqlite3.Error, OSError)
+SENDER = f"{socket.gethostname()}:{paths.root()}"
+
+
+def sync() -> int:
+    """Send all finished runs under runs/ to the store. Returns the number of MLflow runs written.
+
+    Raises UserError if the store cannot be used, or if files are damaged: those of the other runs are sent before.
+    Nothing is lost then, a later call sends what is missing.
+    """
+    found, problems = records.read(Path("runs"))
+    try:
+        if file := paths.sqlite_file(paths.mlflow_store()):
+            _try_sqlite(file)
+        written = _send(found)
+    except STORE_ERRORS as error:
+        raise _store_error(
+            f"the MLflow store cannot be used ({_in_one_line(error)}); `python -m pipeline sync` fills it from the "
+            "files once it is back"
+        ) from error
+    if problems:
+        raise UserError("\n".join(problems))
+    return written
+
+
+def page(server: str) -> str:
+    """The address at which an MLflow server compares the runs; the server's own where the store has none of them."""
+    experiment = None
+    with suppress(*STORE_ERRORS):
+        if file := paths.sqlite_file(paths.mlflow_store()):
+            _try_sqlite(file)
+        experiment = mlflow.MlflowClient(paths.mlflow_store()).get_experiment_by_name(EXPERIMENT)
+    if experiment is None:
+        return server
+    query = "workflowType=machine_learning&compareRunsMode=CHART"
+    return f"{server}/#/experiments/{experiment.experiment_id}/runs?{query}"
+
+
+def _try_sqlite(file: Path) -> None:
+    """MLflow would try a file that cannot be used for minutes."""
+    _make_sqlite(file)
+    with closing(sqlite3.connect(file, timeout=5)) as connection:
+        connection.execute("select count(*) from sqlite_master")
+
+
+def _make_sqlite(path: Path) -> None:
+    """MLflow makes its tables in a second of many steps, and cannot use what a kill left of them: made aside, once.
+
+    For artifacts MLflow would name the working directory, in SQL that colons and quotes of a path break: it gets ours.
+    """
+    if not path.exists():
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+        with replacing(path) as temporary:
+            temporary.unlink(missing_ok=True)
+            SqlAlchemyStore(paths.sqlite_address(temporary), _artifacts())
+
+
+def _artifacts() -> str:
+    return (paths.root() / "mlartifacts").as_uri()
+
+
+def _store_error(problem: str) -> UserError:
+    return UserError(paths.without_passwords(f"{paths.mlflow_store()}: {problem}"))
+
+
+def _in_one_line(error: Exception) -> str:
+    """What MLflow says, with the remedy that it names; of SQLAlchemy's errors, all but the statement."""
+    return " ".join(str(error).split("\n[SQL", 1)[0].split())[:LONGEST_REASON]
+
+
+def _send(found: list[Record]) -> int:
+    mlflow.set_tracking_uri(paths.mlflow_store())
+    client = mlflow.MlflowClient()
+    experiment = _experiment(client)
+    known = _known(client, experiment)
+    _close_abandoned(client, known, found)
+    ids = {fingerprint: str(runs[0].info.run_id) for fingerprint, runs in known.items()}
+    written = 0
+    for record in found:
+        tags = known[record.fingerprint][0].data.tags if record.fingerprint in known else {}
+        with suppress(FileNotFoundError):  # a stage is replacing what is to be sent: the next sync sends it
+            digest = record.digest()
+            if tags.get("sent") == digest:
+                continue
+            if record.fingerprint not in ids:
+                ids[record.fingerprint], mine = _claim(client, experiment, record, ids)
+                if not mine:
+                    continue
+            run_id = ids[record.fingerprint]
+            _write(client, run_id, record)
+            client.set_terminated(run_id, record.status, record.end_ms)
+            if record.model_of is not None and "model" not in tags:
+                _log_model(client, experiment, run_id, record.model_of)
+            client.set_tag(run_id, "sent", digest)  # last: an interrupted sending is repeated
+            written += 1
+    for _, *doubles in known.values():
+        for run in doubles:
+            _delete_models(client, experiment, run.info.run_id)
+            client.delete_run(run.info.run_id)
+    return written
+
+
+def _close_abandoned(client: mlflow.MlflowClient, known: dict[str, list[Run]], found: list[Record]) -> None:
+    """Runs whose sending was cut off here and whose files have gone since: nobody will send the rest."""
+    current = {record.fingerprint for record in found}
+    for fingerprint, (run, *_) in known.items():
+        here = run.data.tags.get("sender", SENDER) == SENDER
+        if run.info.status == "RUNNING" and here and fingerprint not in current:
+            client.set_terminated(run.info.run_id, "KILLED")
+
+
+def _experiment(client: mlflow.MlflowClient) -> str:
+    """Return the id of the experiment. It is made where there is none, and restored where somebody deleted it."""
+    experiment = client.get_experiment_by_name(EXPERIMENT) or _new_experiment(client)
+    if experiment.lifecycle_stage == LifecycleStage.DELETED:
+        _restore(client, str(experiment.experiment_id))
+    return str(experiment.experiment_id)
+
+
+def _new_experiment(client: mlflow.MlflowClient) -> Experiment:
+    artifacts = _artifacts() if paths.sqlite_file(paths.mlflow_store()) else None
+    kind = {"mlflow.experimentKind": "custom_model_development"}
+    try:
+        return client.get_experiment(client.create_experiment(EXPERIMENT, artifacts, kind))
+    except MlflowException:
+        experiment = client.get_experiment_by_name(EXPERIMENT)
+        if experiment is None:
+            raise
+        return experiment  # another machine was faster
+
+
+def _restore(client: mlflow.MlflowClient, experiment: str) -> None:
+    """Take the experiment back from MLflow's trash, with its runs. Raises UserError where the store does not allow it.
+
+    MLflow takes runs back that were deleted before it, too: `_send` keeps one of each fingerprint.
+    """
+    try:
+        client.restore_experiment(experiment)
+    except MlflowException as error:
+        if client.get_experiment(experiment).lifecycle_stage == LifecycleStage.ACTIVE:
+            return  # another sender was faster
+        command = f"MLFLOW_TRACKING_URI={quote(paths.mlflow_store())} mlflow experiments restore -x {experiment}"
+        raise _store_error(
+            f"the experiment {EXPERIMENT} was deleted there, and this user cannot restore it ({_in_one_line(error)}); "
+            f"`{command}`, run by a user who can, does; then `python -m pipeline sync` sends what is missing"
+        ) from error
+    print(f"MLflow: the experiment {EXPERIMENT} had been deleted; it is restored with its runs", file=sys.stderr)
+
+
+def _known(client: mlflow.MlflowClient, experiment: str, query: str = "") -> dict[str, list[Run]]:
+    """The runs by fingerprint. More than one where a sender was killed while it gave way; the first is to stay."""
+    runs: list[Run] = []
+    token = None
+    while True:
+        page = client.search_runs([experiment], query, ViewType.ACTIVE_ONLY, page_token=token)
+        runs += page
+        token = page.token
+        if not token:
+            break
+    known: dict[str, list[Run]] = {}
+    for run in sorted(runs, key=lambda run: ("sent" not in run.data.tags, run.info.run_id)):
+        if "fingerprint" in run.data.tags:
+            known.setdefault(run.data.tags["fingerprint"], []).append(run)
+    return known
+
+
+def _claim(client: mlflow.MlflowClient, experiment: str, record: Record, ids: dict[str, str]) -> tuple[str, bool]:
+    """The id of the record's run, and whether it is ours to write.
+
+    A run is created, then kept only if there is no other of its fingerprint: of two that were created one after the
+    other, the later one always finds the earlier one and goes. Where both went, both wait for a while and try again.
+    """
+    tags = {"fingerprint": record.fingerprint, "sender": SENDER}
+    if record.parent is not None:
+        tags["mlflow.parentRunId"] = ids[record.parent]
+    query = f"tags.fingerprint = '{record.fingerprint}'"
+    while True:
+        run_id = str(client.create_run(experiment, record.start_ms, tags, record.name).info.run_id)
+        if len(_known(client, experiment, query)[record.fingerprint]) == 1:
+            return run_id, True
+        client.delete_run(run_id)
+        time.sleep(random.uniform(0, 1))
+        if others := _known(client, experiment, query):
+            return str(others[record.fingerprint][0].info.run_id), False
+
+
+def _write(client: mlflow.MlflowClient, run_id: str, record: Record) -> None:
+    parameters = [Param(key, str(value)) for key, value in record.params.items()]
+    tags = [RunTag(key, value) for key, value in record.tags.items()]
+    metrics = [Metric(*point) for point in record.points]
+    client.log_batch(run_id, metrics[:BATCH_METRICS], parameters, tags)
+    for start in range(BATCH_METRICS, len(metrics), BATCH_METRICS):
+        client.log_batch(run_id, metrics[start : start + BATCH_METRICS])
+    for figure in record.figures:
+        client.log_artifact(run_id, str(figure), "figures")
+
+
+def _log_model(client: mlflow.MlflowClient, experiment: str, run_id: str, folder: Path) -> None:
+    """The net as an exported graph, which needs none of this project's code to be loaded and asked."""
+    import torch
+    from mlflow.models import Model, infer_signature
+    from safetensors.torch import load_file
+
+    from pipeline.models.build import build
+    from pipeline.params import Settings
+
+    _delete_models(client, experiment, run_id)  # that were not finished
+    weights = load_file(folder / "model.safetensors")
+    settings = Settings.model_validate(json.loads((folder / "run.json").read_text())["settings"])
+    answer = max(name for name in weights if name.startswith("fc") and name.endswith("bias"))  # the last layer
+    net = build(settings, classes=len(weights[answer])).eval()
+    net.load_state_dict(weights)
+    example = torch.zeros(2, 3, settings.net.crop_px, settings.net.crop_px)
+    with torch.no_grad():
+        signature = infer_signature(example.numpy(), net(example).numpy())
+    mlflow.set_experiment(experiment_id=experiment)
+    Model.log(
+        None,
+        mlflow.pytorch,
+        name="model",
+        run_id=run_id,  # mlflow.pytorch.log_model would set the run to RUNNING again
+        pytorch_model=net,
+        serialization_format="pt2",
+        signature=signature,
+        input_example=example.numpy(),
+        validate_serving_input=False,
+        pip_requirements=[f"torch=={torch.__version__.split('+')[0]}", "mlflow"],
+    )
+    client.set_tag(run_id, "model", str(folder))
+
+
+def _delete_models(client: mlflow.MlflowClient, experiment: str, run_id: str) -> None:
+    for model in client.search_logged_models([experiment], f"source_run_id = '{run_id}'"):
+        client.delete_logged_model(model.model_id)

@@ -1,0 +1,124 @@
+"""Filling the MLflow store beside the work: in a process of its own, one at a time, for a bounded time.
+
+A sending may be killed at any instant: the next one goes on from what the store holds.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from pipeline import paths
+from pipeline.errors import UserError
+from pipeline.runtime.files import write_json
+
+COMMAND = [sys.executable, "-m", "pipeline", "sync", "--background"]
+BACKGROUND_S, FOREGROUND_S = 60, 300  # the most that a sending takes, waiting for another one included
+SENT = ("runs/*/train/*/*/*", "runs/*/evaluation/*/*", "runs/*/tune/*/*", "reports/*/figures/*")
+
+
+def start() -> None:
+    """Send in the background, so that no stage waits for the store."""
+    child = subprocess.Popen(
+        COMMAND, env=_environment(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
+    )
+    if Path.cwd() != paths.root():  # a temporary folder of `dvc exp run`: its files go away with it
+        child.wait()
+
+
+def finish() -> None:
+    """Send as `start` does, and wait for the end. What fails, or takes too long, is a warning."""
+    subprocess.run(COMMAND, env=_environment(), check=False)
+
+
+def _environment() -> dict[str, str]:
+    """Without torchrun's mark, by which a sending would end with the training."""
+    return {name: value for name, value in os.environ.items() if name != "TORCHELASTIC_RUN_ID"}
+
+
+def run(background: bool) -> None:
+    """Send what the store lacks. In the background, not where another one waits already: it will see the same files."""
+    try:
+        with _at_most(BACKGROUND_S if background else FOREGROUND_S), _turn(background):
+            print(paths.without_passwords(f"MLflow: {_send()} runs written to {paths.mlflow_store()}"))
+    except Timeout:
+        return
+    except UserError as error:
+        if not background:
+            raise
+        print(f"warning: {error}", file=sys.stderr)
+
+
+@contextmanager
+def _turn(background: bool) -> Iterator[None]:
+    """One sends and at most one waits in the background: whoever begins later reads the files later. Else: Timeout."""
+    paths.state().mkdir(parents=True, exist_ok=True)
+    waiting, sending = (FileLock(paths.state() / f"mlflow-{name}.lock") for name in ("waiting", "sending"))
+    with waiting.acquire(blocking=not background):
+        sending.acquire()
+    try:
+        yield
+    finally:
+        sending.release()
+
+
+def _send() -> int:
+    """The number of runs written. MLflow, which takes seconds to import, is asked only where something has changed."""
+    remembered, files = paths.state() / "mlflow-sent.json", _stamps(_files())
+    with suppress(OSError, ValueError):
+        if json.loads(remembered.read_text()) == [files, _store_stamp()]:
+            return 0
+    from pipeline.tracking import store
+
+    written = store.sync()
+    if stamp := _store_stamp():
+        write_json(remembered, [files, stamp])
+    return written
+
+
+def _files() -> Iterable[Path]:
+    yield Path(__file__).with_name("store.py")
+    for pattern in SENT:
+        yield from Path().glob(pattern)
+
+
+def _store_stamp() -> dict[str, list[int]]:
+    """Empty for a server: what it holds can only be asked for."""
+    file = paths.sqlite_file(paths.mlflow_store())
+    return _stamps([file]) if file else {}
+
+
+def _stamps(files: Iterable[Path]) -> dict[str, list[int]]:
+    """Size, time of change and inode, by name."""
+    stamps = {}
+    for path in sorted(files):
+        with suppress(FileNotFoundError):
+            stat = path.stat()
+            stamps[str(path)] = [stat.st_size, stat.st_mtime_ns, stat.st_ino]
+    return stamps
+
+
+@contextmanager
+def _at_most(seconds: float) -> Iterator[None]:
+    """Then the process ends: a library that hangs may catch an exception, or never get it."""
+
+    def give_up() -> None:
+        problem = f"{paths.mlflow_store()}: sending to the MLflow store took longer than {seconds} s"
+        remedy = "`python -m pipeline sync` sends the rest from the files"
+        print(paths.without_passwords(f"warning: {problem}; {remedy}"), file=sys.stderr)
+        sys.stderr.flush()
+        os._exit(2)
+
+    timer = threading.Timer(seconds, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
