@@ -1,23 +1,18 @@
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from pipeline.paper.claims import Claim, registry
 from pipeline.params import variant_table
 
-FACTS = Path(__file__).parents[2] / "shared" / "paper_facts.md"
-
 COUNTS_OF_SOMETHING_ELSE = ("aug_crop_flip", "off_centre")  # x2048 and one picture are no effects
 
 
-def rows_of_the_fact_sheet() -> dict[str, list[str]]:
-    """Section 1 of the fact sheet: the cells of each claim, by its id."""
-    if not FACTS.exists():
-        pytest.skip(f"{FACTS.name} is not beside the repository")
-    section = FACTS.read_text().split("## 1. Claims")[1].split("\n## ")[0]
-    lines = [line.strip("|").split("|") for line in section.splitlines() if re.match(r"\| [a-z0-9_]+ \| [^P]", line)]
-    return {cells[0].strip(): [cell.strip() for cell in cells[1:]] for cells in lines}
+def printed() -> pd.DataFrame:
+    """What the paper prints, read from it by hand, apart from the registry: section and figures of each claim."""
+    return pd.read_csv(Path(__file__).with_name("data") / "paper_claims.csv", index_col="claim", dtype=str)
 
 
 def numbers(text: str) -> list[float]:
@@ -25,37 +20,36 @@ def numbers(text: str) -> list[float]:
     return [float(number) for number in re.findall(r"\d*\.?\d+", text)]
 
 
-def test_every_claim_of_the_fact_sheet_is_registered_once_in_its_order() -> None:
-    assert [claim.id for claim in registry().claims] == list(rows_of_the_fact_sheet())
+def test_every_claim_of_the_paper_is_registered_once_in_its_order() -> None:
+    assert [claim.id for claim in registry().claims] == list(printed().index)
 
 
-def test_sections_are_those_of_the_fact_sheet() -> None:
-    for name, (section, *_) in rows_of_the_fact_sheet().items():
-        assert set(numbers(section)) <= set(numbers(registry().claim(name).section)), name
+def test_sections_are_the_papers() -> None:
+    for name, section in printed()["section"].items():
+        assert set(numbers(section)) <= set(numbers(registry().claim(str(name)).section)), name
 
 
-def test_the_papers_figures_are_those_of_the_fact_sheet() -> None:
-    for name, (_, statement, figures, *_) in rows_of_the_fact_sheet().items():
-        claim = registry().claim(name)
-        if claim.measure == "disagreements":  # the update rule: the sheet says `exact`
+def test_figures_are_the_papers() -> None:
+    for name, figures in printed()["figures"].items():
+        claim = registry().claim(str(name))
+        if claim.measure == "disagreements":  # the update rule
             assert figures == "exact"
             assert claim.figures["value"].effect == 0
             continue
-        printed = numbers(statement if figures == "schedule" else figures)
         for key, given in claim.figures.items():
             if given.treatment is not None and given.control is not None:
-                assert {given.treatment, given.control} <= set(printed), (name, key)
+                assert {given.treatment, given.control} <= set(numbers(figures)), (name, key)
                 assert given.effect == pytest.approx(given.control - given.treatment), (name, key)
             elif given.effect is not None:
                 as_printed = 1 / given.effect if claim.unit == "ratio" and given.effect < 1 else given.effect
-                assert as_printed in printed, (name, key)
+                assert as_printed in numbers(figures), (name, key)
             else:
                 assert not re.search(r"\d", figures) or name in COUNTS_OF_SOMETHING_ELSE, (name, key)
 
 
-def test_a_claim_with_two_errors_has_the_first_pair_of_the_fact_sheet() -> None:
-    for name, (_, _, figures, *_) in rows_of_the_fact_sheet().items():
-        claim = registry().claim(name)
+def test_a_claim_with_two_errors_has_the_first_pair_that_is_printed() -> None:
+    for name, figures in printed()["figures"].items():
+        claim = registry().claim(str(name))
         pair = re.match(r"-?([\d.]+)/-?([\d.]+)", figures)
         if pair:
             top1, top5 = claim.figures["top1"], claim.figures["top5"]
@@ -64,9 +58,9 @@ def test_a_claim_with_two_errors_has_the_first_pair_of_the_fact_sheet() -> None:
 
 
 def test_what_nobody_can_test_gives_a_reason() -> None:
-    for name, cells in rows_of_the_fact_sheet().items():
-        if cells[-1].startswith("U"):
-            assert registry().claim(name).cannot_run, name
+    untestable = printed().query("testable == 'no'").index
+    assert len(untestable) == 4
+    assert all(registry().claim(name).cannot_run for name in untestable)
 
 
 def test_an_observation_without_a_reason_is_refused() -> None:
