@@ -12,8 +12,8 @@ from pipeline.runtime import cores
 
 ROOT = Path(__file__).parents[1]
 TRAINED_WITH = (
-    "from pipeline import hardware; from pipeline.params import Hardware; "
-    "print(hardware.set_threads(Hardware(accelerator='cpu', threads=None, devices=1, compile=False)))"
+    "import torch; from pipeline.params import Hardware; from pipeline.runtime.hardware import set_threads; "
+    "set_threads(Hardware().thread_count); print(torch.get_num_threads())"
 )
 
 

@@ -98,12 +98,15 @@ def test_an_unwritable_store_is_one_warning_too(trained: Store, capsys: pytest.C
 
 @pytest.mark.parametrize("stuck", ["in the library", "behind a lock"])
 def test_a_sending_that_does_not_end_is_ended_with_one_warning(workplace: Path, stuck: str) -> None:
-    code = "import time; from pipeline import sync; sync.FOREGROUND_S = 0.5; sync._send = lambda: time.sleep(60)\n"
+    code = (
+        "import time; from pipeline.tracking import sync\n"
+        "sync.FOREGROUND_S = 0.5; sync._send = lambda: time.sleep(60); sync.run(background=False)"
+    )
     paths.state().mkdir()
     lock = FileLock(paths.state() / "mlflow-sending.lock")
     with lock if stuck == "behind a lock" else FileLock("other.lock"):
         done = subprocess.run(
-            [sys.executable, "-c", code + "sync.run(background=False)"],
+            [sys.executable, "-c", code],
             env=os.environ | {"PYTHONPATH": str(ROOT)},
             capture_output=True,
             text=True,
