@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 from pipeline.claims.table import COLUMNS
 from pipeline.claims.verdicts import CLAIM_WORDS
 from pipeline.paper.claims import registry
-from pipeline.tools.compare import compare
+from pipeline.tools.compare import compare, write
 
 TESTED = {
     "lrn_imagenet": ("-1.85", "-3.0053", "-0.6947", "3", "inconclusive", "5 seeds would settle it; † the interval …"),
@@ -203,9 +203,9 @@ def test_without_reports_every_claim_is_still_listed(tmp_path: Path) -> None:
 
 
 def test_written_twice_it_is_the_same_file(reports: Path) -> None:
-    compare.write(reports)
+    write(reports)
     first = (reports / "README.md").read_bytes()
-    compare.write(reports)
+    write(reports)
     assert (reports / "README.md").read_bytes() == first == compare(reports).encode()
     assert not list(reports.glob(".*"))
 
