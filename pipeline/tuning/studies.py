@@ -197,6 +197,7 @@ def train_trial(
     run: Run, values: dict[str, float], finished: list[FrozenTrial], tune: Tune, goal: Objective, tell: Tell
 ) -> Outcome:
     """Train one trial's run. Whether it is pruned depends on the trials that had finished before its batch."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # of this process, a worker
     study = optuna.create_study(direction="minimize", pruner=_pruner(tune))
     study.add_trials(finished)
     study.enqueue_trial(values)
