@@ -45,11 +45,6 @@ class Row:
     verdict: Verdict = NOT_RUN
 
     @property
-    def is_tested(self) -> bool:
-        """Takes part in Holm's adjustment."""
-        return self.evidence is not None and self.evidence.p is not None
-
-    @property
     def main(self) -> bool:
         return self.key != "top5"
 
