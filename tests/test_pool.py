@@ -21,6 +21,7 @@ from pipeline.runtime.signals import Stopped, only_at_check
 from pipeline.runtime.signals import check as check_signals
 from pipeline.training import pool as workers
 from pipeline.training.pool import Task, Tell, run_tasks, slot_count, worker_count
+from tests.victims import heeding_ctrl_c
 
 ROOT = Path(__file__).parents[1]
 SMALL = 1 << 20
@@ -251,6 +252,33 @@ def test_workers_stop_with_their_parent_and_keep_what_they_have(tmp_path: Path, 
     _, errors = pool.communicate()
     assert pool.returncode == {"SIGINT to all": 130, "SIGTERM": 143, "SIGKILL": -9}[how]
     assert how == "SIGKILL" or "7 of 90 epochs are kept" in errors
+
+
+INTERRUPTED_AT_ITS_START = """
+import os, signal
+from pipeline.training import pool
+
+start = pool._Pool._start
+
+def start_and_interrupt(self):
+    worker = start(self)
+    if __name__ == "__main__":
+        time.sleep(0.2)  # it imports
+        os.killpg(0, signal.SIGINT)
+    return worker
+
+pool._Pool._start = start_and_interrupt
+"""
+
+
+def test_a_worker_that_hears_ctrl_c_while_it_starts_says_nothing_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "pool.py").write_text(INTERRUPTED_AT_ITS_START + POOL)
+    command = [sys.executable, str(tmp_path / "pool.py"), str(tmp_path)]
+    path = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        command, env=path, start_new_session=True, preexec_fn=heeding_ctrl_c, capture_output=True, text=True
+    )
+    assert (done.returncode, "Traceback" in done.stderr) == (130, False)
 
 
 def test_more_workers_than_there_is_memory_for_are_fewer_and_said(

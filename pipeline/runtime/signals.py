@@ -63,6 +63,24 @@ def only_at_check() -> Iterator[None]:
         check()
 
 
+@contextmanager
+def blocked() -> Iterator[None]:
+    """In this block the system holds back signals, also from each process started in it, until that calls `unblock`.
+
+    A process that is interrupted while it starts would end with a traceback of its own.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def unblock() -> None:
+    """Let signals through, in a process that was started in `blocked` and has set what they do."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
 def received() -> int:
     """The number of the signal that has come, 0 if none has."""
     return _received or 0

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -183,7 +184,9 @@ class _Pool:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=_serve, args=(theirs, self._slots), daemon=False)
-        process.start()
+        resource_tracker.ensure_running()  # its start unblocks signals
+        with signals.blocked():
+            process.start()
         theirs.close()
         self._workers.append(_Worker(process, ours))
         return self._workers[-1]
@@ -242,6 +245,7 @@ def _serve(pipe: Connection, slots: int) -> None:
         os.environ.pop(name, None)
     try:
         with signals.listening(with_parent=True):
+            signals.unblock()
             while True:
                 try:
                     work = pipe.recv()
