@@ -10,7 +10,7 @@ def main() -> None:
     from pipeline.runtime import accelerator
     from pipeline.runtime.files import require
     from pipeline.tracking import sync
-    from pipeline.tuning.studies import tune
+    from pipeline.tuning import tune
 
     configuration = params.load()
     accelerator.require(configuration.hardware.accelerator, configuration.hardware.devices)

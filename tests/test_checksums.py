@@ -15,7 +15,7 @@ from pipeline.report.render import write_report
 from pipeline.runtime.checksums import SUMS, damage, write_sums
 from pipeline.tools.compose import composed
 from pipeline.training.run import HISTORY, RUN, WEIGHTS, Run, train
-from pipeline.tuning.studies import tune_variant
+from pipeline.tuning import tune_variant
 from tests.fake_runs import fake_params, write_fake_runs
 from tests.tiny import CPU, settings
 from tests.tiny_params import evaluate_variant, tiny_params, train_variant

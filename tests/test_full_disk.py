@@ -12,7 +12,7 @@ import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from pipeline import paths
+from pipeline import paths, tuning
 from pipeline.data.store import Store
 from pipeline.errors import UserError
 from pipeline.report.render import write_report
@@ -20,7 +20,6 @@ from pipeline.runtime.exit_status import exit_status
 from pipeline.tracking import store as tracking
 from pipeline.training import callbacks
 from pipeline.training.run import CHECKPOINT, HISTORY, WEIGHTS, Run, train
-from pipeline.tuning import studies
 from tests.clone import ROOT
 from tests.fake_runs import fake_params, write_fake_runs
 from tests.test_tracking import stored_runs
@@ -164,13 +163,13 @@ def test_a_study_that_does_not_fit_goes_on_where_it_was(
     store: Store, disk: Disk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], size_kib: int
 ) -> None:
     params = tiny_params(tune=BLOCK)
-    studies.tune_variant(params, "baseline")
+    tuning.tune_variant(params, "baseline")
     undisturbed = (paths.tune("smoke", "baseline") / "best.yaml").read_bytes()
     monkeypatch.setenv("ALEXNET_STATE", "full")
     small = disk(paths.state(), size_kib * KIB)
-    assert exit_status(lambda: studies.tune_variant(params, "baseline")) == 2
+    assert exit_status(lambda: tuning.tune_variant(params, "baseline")) == 2
     full = "the tuning study cannot be kept there" if size_kib == 40 else "No space left on device"
     assert full in last_line(capsys)
     small.make_room()
-    studies.tune_variant(params, "baseline")
+    tuning.tune_variant(params, "baseline")
     assert (paths.tune("smoke", "baseline") / "best.yaml").read_bytes() == undisturbed

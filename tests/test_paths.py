@@ -10,12 +10,11 @@ import optuna
 import pytest
 from PIL import Image
 
-from pipeline import paths
+from pipeline import paths, tuning
 from pipeline.data import sources
 from pipeline.data.store import Store
 from pipeline.params import Data
 from pipeline.tracking import store as tracking
-from pipeline.tuning import studies
 from tests.test_tuning import BLOCK
 from tests.tiny import make_store
 from tests.tiny_params import evaluate_variant, tiny_params, train_variant
@@ -58,7 +57,7 @@ def test_a_repository_of_any_name_is_tracked_and_tuned(workplace: Path, monkeypa
     make_store(Path("prepared/fashion_mnist"))
     train_variant(tiny_params(seeds=[0]), "baseline")
     evaluate_variant(tiny_params(seeds=[0]), "baseline")
-    studies.tune_variant(tiny_params(tune=BLOCK | {"trials": 1}), "baseline")
+    tuning.tune_variant(tiny_params(tune=BLOCK | {"trials": 1}), "baseline")
     assert tracking.sync() == 3  # the run, the study and its trial
     assert "runs" in tables(Path("mlflow.db"))
     assert [path.name for path in Path("mlartifacts").rglob("*.pt2")] == ["model.pt2"]
@@ -126,19 +125,19 @@ def test_a_relative_resume_folder_lies_in_the_repository(temporary: Path, monkey
 @pytest.mark.parametrize("storage", ["sqlite:///kept.db", "sqlite+pysqlite:///kept.db"])
 def test_studies_of_a_relative_storage_are_kept_in_the_repository(temporary: Path, storage: str) -> None:
     make_store(Path("prepared/fashion_mnist"))
-    studies.tune_variant(tiny_params(tune=BLOCK | {"trials": 1, "storage": storage}), "baseline")
+    tuning.tune_variant(tiny_params(tune=BLOCK | {"trials": 1, "storage": storage}), "baseline")
     assert "trials" in tables(paths.root() / "kept.db")
     assert not list(temporary.glob("*.db"))
 
 
 def test_braces_in_a_storages_name_are_a_part_of_it(store: Store) -> None:
-    studies.tune_variant(tiny_params(tune=BLOCK | {"trials": 1, "storage": "sqlite:///{a} {0}.db"}), "baseline")
+    tuning.tune_variant(tiny_params(tune=BLOCK | {"trials": 1, "storage": "sqlite:///{a} {0}.db"}), "baseline")
     assert "trials" in tables(Path("{a} {0}.db"))
 
 
 def test_a_resume_folder_may_have_a_name_that_is_not_utf_8(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALEXNET_STATE", os.fsdecode(b"caf\xe9 100%25"))
-    studies.tune_variant(tiny_params(tune=BLOCK | {"trials": 1}), "baseline")
+    tuning.tune_variant(tiny_params(tune=BLOCK | {"trials": 1}), "baseline")
     assert "trials" in tables(Path(os.fsdecode(b"caf\xe9 100%25")) / "optuna.db")
 
 

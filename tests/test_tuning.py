@@ -10,12 +10,11 @@ import optuna
 import pandas as pd
 import pytest
 
-from pipeline import paths
+from pipeline import paths, tuning
 from pipeline.data.store import Store
 from pipeline.params import Params, read_yaml
 from pipeline.tracking import store as tracking
 from pipeline.training.runs import variant_settings
-from pipeline.tuning import objective, studies
 from tests.tiny_params import tiny_params
 
 ROOT = Path(__file__).parents[1]
@@ -25,17 +24,17 @@ BLOCK |= {"batch": 1, "studies": ["baseline"], "random_trials": 2, "warmup_epoch
 VICTIM = """
 import time
 import pytorch_lightning as pl
-from pipeline.tuning import studies
+from pipeline import tuning
 from pipeline.training import run
 from tests.test_tuning import BLOCK
 from tests.tiny_params import tiny_params
 
-class Slow(studies.Pruning):
+class Slow(tuning.Pruning):
     def on_train_batch_end(self, *args):
         time.sleep(0.2)
 
-studies.Pruning = Slow
-studies.tune_variant(tiny_params(tune=BLOCK), "baseline")
+tuning.Pruning = Slow
+tuning.tune_variant(tiny_params(tune=BLOCK), "baseline")
 """
 
 
@@ -48,13 +47,13 @@ def study() -> optuna.Study:
 
 
 def test_no_trials_hand_on_the_papers_values(store: Store) -> None:
-    studies.tune_variant(tiny_params(), "baseline")
+    tuning.tune_variant(tiny_params(), "baseline")
     assert read_yaml(paths.tune("smoke", "baseline") / "best.yaml") == {"train": {"lr": 0.01, "weight_decay": 0.0005}}
     assert trials().empty
 
 
 def test_trial_0_has_the_papers_values_and_the_best_ones_are_those_of_the_best_trial(store: Store) -> None:
-    studies.tune_variant(tiny_params(tune=BLOCK), "baseline")
+    tuning.tune_variant(tiny_params(tune=BLOCK), "baseline")
     first = trials().iloc[0]
     assert (first["number"], first["lr"], first["weight_decay"]) == (0, 0.01, 0.0005)
     finished = [trial for trial in study().get_trials() if trial.state.name == "COMPLETE"]
@@ -65,7 +64,7 @@ def test_trial_0_has_the_papers_values_and_the_best_ones_are_those_of_the_best_t
 
 def test_tuned_trains_with_the_best_values_and_nothing_else_changed(store: Store) -> None:
     params = tiny_params(tune=BLOCK)
-    studies.tune_variant(params, "baseline")
+    tuning.tune_variant(params, "baseline")
     best = read_yaml(paths.tune("smoke", "baseline") / "best.yaml")["train"]
     tuned, baseline = variant_settings(params, "tuned"), variant_settings(params, "baseline")
     assert (tuned.train.lr, tuned.train.weight_decay) == (best["lr"], best["weight_decay"])
@@ -85,12 +84,12 @@ def test_an_interrupted_study_ends_with_the_same_best_values(store: Store, monke
     finally:
         victim.send_signal(signal.SIGKILL)
         victim.wait()
-    studies.tune_variant(params, "baseline")
+    tuning.tune_variant(params, "baseline")
     interrupted = trials()
     assert list(interrupted["state"]).count("FAIL") == 1
     monkeypatch.setenv("ALEXNET_STATE", "undisturbed")
     best = (paths.tune("smoke", "baseline") / "best.yaml").read_text()
-    studies.tune_variant(params, "baseline")
+    tuning.tune_variant(params, "baseline")
     assert (paths.tune("smoke", "baseline") / "best.yaml").read_text() == best
     columns = ["state", "lr", "weight_decay", "value", "curve", "fingerprint"]
     settled = interrupted[interrupted["state"] != "FAIL"][columns].reset_index(drop=True)
@@ -108,7 +107,7 @@ def under_way(database: Path) -> int:
 
 
 def test_every_trial_is_a_child_of_the_studys_mlflow_run(store: Store) -> None:
-    studies.tune_variant(tiny_params(tune=BLOCK), "baseline")
+    tuning.tune_variant(tiny_params(tune=BLOCK), "baseline")
     assert tracking.sync() == 5
     client = mlflow.MlflowClient(paths.mlflow_store())
     runs = client.search_runs([client.get_experiment_by_name(tracking.EXPERIMENT).experiment_id])
@@ -124,14 +123,14 @@ def test_every_trial_is_a_child_of_the_studys_mlflow_run(store: Store) -> None:
 
 def test_a_diverging_trial_counts_as_all_wrong_and_is_not_chosen(store: Store) -> None:
     params = tiny_params(tune=BLOCK | {"trials": 1, "lr": [0.01, 1e7]}, train={"lr": 1e6})
-    studies.tune_variant(params, "baseline")
+    tuning.tune_variant(params, "baseline")
     assert trials()["value"].tolist() == [100.0]
 
 
 def test_the_same_trials_are_not_run_again_when_more_are_asked_for(store: Store) -> None:
-    studies.tune_variant(tiny_params(tune=BLOCK | {"trials": 2}), "baseline")
+    tuning.tune_variant(tiny_params(tune=BLOCK | {"trials": 2}), "baseline")
     before = trials()
-    studies.tune_variant(tiny_params(tune=BLOCK | {"trials": 3}), "baseline")
+    tuning.tune_variant(tiny_params(tune=BLOCK | {"trials": 3}), "baseline")
     pd.testing.assert_frame_equal(trials().iloc[:2], before)
     assert len(trials()) == 3
 
@@ -145,7 +144,7 @@ def goal_params(error: float) -> Params:
 
 
 def test_a_variant_with_a_goal_is_tuned_to_reach_it_in_the_fewest_epochs(store: Store) -> None:
-    studies.tune_variant(goal_params(99.9), "fast")
+    tuning.tune_variant(goal_params(99.9), "fast")
     table = pd.read_csv(paths.tune("smoke", "fast") / "trials.csv")
     assert set(table["objective"]) == {"epochs_to_goal"}
     complete = table[table["state"] == "COMPLETE"]
@@ -157,13 +156,13 @@ def test_a_variant_with_a_goal_is_tuned_to_reach_it_in_the_fewest_epochs(store: 
 
 
 def test_a_goal_that_is_never_reached_is_worth_all_the_epochs_and_a_fraction(store: Store) -> None:
-    studies.tune_variant(goal_params(0.001), "fast")
+    tuning.tune_variant(goal_params(0.001), "fast")
     complete = pd.read_csv(paths.tune("smoke", "fast") / "trials.csv").query("state == 'COMPLETE'")
     assert complete["value"].between(3, 4).all()
     assert (complete["epochs"] == 3).all()
 
 
 def test_a_trial_that_can_no_longer_win_is_ended() -> None:
-    assert not objective.SOONEST_GOAL.hopeless(best=7, epoch=6)
-    assert objective.SOONEST_GOAL.hopeless(best=7, epoch=7)
-    assert not objective.LEAST_ERROR.hopeless(best=7, epoch=70)
+    assert not tuning.SOONEST_GOAL.hopeless(best=7, epoch=6)
+    assert tuning.SOONEST_GOAL.hopeless(best=7, epoch=7)
+    assert not tuning.LEAST_ERROR.hopeless(best=7, epoch=70)

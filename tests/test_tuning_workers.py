@@ -13,10 +13,9 @@ import pandas as pd
 import pytest
 from optuna.trial import TrialState
 
-from pipeline import paths
+from pipeline import paths, tuning
 from pipeline.data.store import Store
 from pipeline.params import read_yaml
-from pipeline.tuning import server, studies
 from tests.servers import postgres
 from tests.test_tuning import BLOCK
 from tests.tiny_params import tiny_params
@@ -32,22 +31,22 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 WORKER = """
 import os, sys, time
 from pathlib import Path
-from pipeline.tuning import server, studies
+from pipeline import tuning
 from tests.test_tuning_workers import SHARED
 from tests.tiny_params import tiny_params
 
-server.HEARTBEAT_S, server.GRACE_S, server.LOOK_S = 1, 8, 0.5
+tuning.HEARTBEAT_S, tuning.GRACE_S, tuning.LOOK_S = 1, 8, 0.5
 os.environ["ALEXNET_STATE"] = f"state-{sys.argv[1]}"
 
-class Held(studies.Pruning):
+class Held(tuning.Pruning):
     def on_train_batch_end(self, *args):
         Path(f"ready-{sys.argv[1]}").write_text(str(self._trial.number))
         while not Path("go").exists():
             time.sleep(0.1)
 
-studies.Pruning = Held
-studies.paths.tune = lambda scale, study: Path(f"out-{sys.argv[1]}")
-studies.tune_variant(tiny_params(tune=SHARED), "baseline")
+tuning.Pruning = Held
+tuning.paths.tune = lambda scale, study: Path(f"out-{sys.argv[1]}")
+tuning.tune_variant(tiny_params(tune=SHARED), "baseline")
 """
 
 
@@ -92,7 +91,7 @@ def test_eight_workers_share_a_study_and_one_that_is_killed_leaves_its_values_to
 
     trials = the_study().get_trials()
     assert {trial.state for trial in trials} <= {TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL}
-    finished = [trial for trial in trials if trial.state in studies.FINISHED]
+    finished = [trial for trial in trials if trial.state in tuning.FINISHED]
     assert len(finished) == TRIALS
     assert [trial.number for trial in trials if trial.state == TrialState.FAIL] == sorted({lost, dropped})
     for number in (lost, dropped):
@@ -114,11 +113,11 @@ def test_a_worker_that_was_cut_off_as_its_trial_began_or_fails_leaves_nothing_ru
 ) -> None:
     params = tiny_params(tune=SHARED | {"trials": 2})
     with monkeypatch.context() as patch:
-        patch.setattr(studies, "train", lambda *_: (_ for _ in ()).throw(OSError("disk is full")))
+        patch.setattr(tuning, "train", lambda *_: (_ for _ in ()).throw(OSError("disk is full")))
         with pytest.raises(OSError, match="disk is full"):
-            studies.tune_variant(params, "baseline")
+            tuning.tune_variant(params, "baseline")
     the_study().ask()  # by a process that then dies
-    studies.tune_variant(params, "baseline")
+    tuning.tune_variant(params, "baseline")
     states = [trial.state.name for trial in the_study().get_trials()]
     assert states.count("FAIL") == 2
     assert sum(state in ("COMPLETE", "PRUNED") for state in states) == 2
@@ -128,13 +127,13 @@ def test_a_worker_that_was_cut_off_as_its_trial_began_or_fails_leaves_nothing_ru
 
 
 def test_the_servers_lock_ends_with_the_process_that_holds_it(store: Store, database: None) -> None:
-    held = f"with server.locked({URL!r}): print(flush=True); time.sleep(99)"
-    code = f"import time\nfrom pipeline.tuning import server\n{held}"
+    held = f"with tuning.server_lock({URL!r}): print(flush=True); time.sleep(99)"
+    code = f"import time\nfrom pipeline import tuning\n{held}"
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE) as holder:
         assert holder.stdout
         holder.stdout.readline()
         until = time.monotonic() + 1
         holder.send_signal(signal.SIGKILL)
-        with server.locked(URL):
+        with tuning.server_lock(URL):
             assert time.monotonic() < until + 10

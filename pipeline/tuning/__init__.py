@@ -1,1 +1,0 @@
-"""Learning rate and weight decay, chosen by Optuna."""
