@@ -13,10 +13,11 @@ from PIL import Image
 
 from pipeline import paths
 from pipeline.data.prepare import prepare
+from pipeline.data.sources import contents
 from pipeline.data.store import SplitName
 from pipeline.params import Params, validate
 from pipeline.tools.compose import composed
-from pipeline.tools.plan import Cost, cost_key, counts_of, lines_of, plan, source_of, text_of, wall_seconds
+from pipeline.tools.plan import Cost, cost_key, counts_of, lines_of, plan, text_of, wall_seconds
 from pipeline.training.runs import train_all
 from tests.tiny_params import tiny_params
 
@@ -29,7 +30,7 @@ def scale(name: str, *overrides: str) -> Params:
 
 
 def counts(params: Params) -> dict[SplitName, int]:
-    return counts_of(params.data, source_of(params.data))
+    return counts_of(params.data, contents(params.data))
 
 
 def same(params: Params, **cost: Any) -> dict[str, Cost]:
@@ -43,9 +44,7 @@ def planned(params: Params, **cost: Any) -> dict[tuple[str, str], float]:
 
 
 def text(params: Params, busy: float = 0.0, price: float | None = None, workers: int = 1, **cost: Any) -> str:
-    found, costs = counts(params), same(params, **cost)
-    lines = lines_of(params, found, costs)
-    return text_of(params, source_of(params.data), found, costs, lines, workers, busy, price)
+    return text_of(params, contents(params.data), counts(params), same(params, **cost), workers, busy, price)
 
 
 def test_imagenets_images_are_counted_without_the_data() -> None:
@@ -59,7 +58,7 @@ def test_a_folders_images_are_counted(tmp_path: Path) -> None:
             for number in range(images):
                 Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / split / label / f"{number}.png")
     data = tiny_params().data.model_copy(update={"folder": str(tmp_path), "dataset": "trees"})
-    assert source_of(data) == (6, 4, 2, 3)
+    assert contents(data) == (6, 4, 2, 3)
 
 
 def test_a_run_is_its_start_and_its_epochs_for_each_seed() -> None:

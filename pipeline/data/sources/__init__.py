@@ -70,6 +70,30 @@ class RawImages:
     sources: dict[str, str]  # SHA-256 of each source file, where they are known before the images are read
 
 
+class Contents(NamedTuple):
+    """How much a source has, before validation images are set apart."""
+
+    train: int  # images
+    test: int
+    classes: int
+    channels: int
+
+
+PUBLISHED = {"fashion_mnist": Contents(60_000, 10_000, 10, 1), "cifar10": Contents(50_000, 10_000, 10, 3)}
+
+
+def contents(data: Data) -> Contents:
+    """Return what was published of a data set, without reading it, or what a folder of images holds."""
+    from pipeline.data.sources.contests import CONTESTS
+
+    if contest := CONTESTS.get(data.dataset):
+        return Contents(contest.images["train"], contest.images[contest.test], contest.classes, 3)
+    if data.folder is None:
+        return PUBLISHED[data.dataset]
+    raw = load(data)
+    return Contents(len(raw.train.labels), len(raw.test.labels), len(raw.classes), raw.channels)
+
+
 def most_bytes(workers: int) -> int:
     """Return what one decoded image may take where so many processes decode: a quarter of a process's share of memory.
 

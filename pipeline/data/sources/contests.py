@@ -19,6 +19,7 @@ class Contest:
     truth: dict[str, str]  # file with the classes of a split's images
     table: Path | None  # its classes, where no kit is needed to know them
     layouts: str
+    classes: int = 1000
 
 
 CONTESTS = {
