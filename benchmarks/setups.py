@@ -6,8 +6,7 @@ import torch
 
 from pipeline import paths
 from pipeline.data.prepare import prepare
-from pipeline.data.store import SPLITS, Store
-from pipeline.data.synthetic import write_noise
+from pipeline.data.store import SPLITS, Store, write_noise
 from pipeline.params import Hardware, Params, validate
 from pipeline.tools.compose import composed
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from pipeline.data.sources import contests
+from pipeline.data.sources import imagenet
 
 # In the kit's order, which is not that of the WNIDs; two of them are cranes.
 WNIDS = ["n02119789", "n01440764", "n03126707", "n02012849", "n04254680"]
@@ -65,9 +65,9 @@ def publish(patch: pytest.MonkeyPatch, dataset: str, folder: Path) -> None:
     table = folder / "classes.txt"
     lines = (f"{wnid} {count} {words}\n" for wnid, count, words in zip(WNIDS, TRAIN, WORDS, strict=True))
     table.write_text("".join(lines))
-    contest = contests.CONTESTS[dataset]
+    contest = imagenet.CONTESTS[dataset]
     changed = replace(contest, images=images, table=contest.table and table)
-    patch.setitem(contests.CONTESTS, dataset, changed)
+    patch.setitem(imagenet.CONTESTS, dataset, changed)
 
 
 def write_tar(path: Path, contents: dict[str, bytes]) -> Path:
@@ -116,7 +116,7 @@ def kit(data: Tiny) -> dict[str, bytes]:
 
 
 def write_kit(folder: Path, data: Tiny) -> None:
-    archive, unpacked = contests.CONTESTS[data.dataset].kit
+    archive, unpacked = imagenet.CONTESTS[data.dataset].kit
     files = {f"{unpacked}/data/{name}": content for name, content in kit(data).items() if "test" not in name}
     (folder / archive).write_bytes(tar({f"{unpacked}/readme.txt": b"about"} | files, "gz"))
     for name, content in kit(data).items():
@@ -127,7 +127,7 @@ def write_kit(folder: Path, data: Tiny) -> None:
 def archives(folder: Path, data: Tiny) -> None:
     folder.mkdir()
     write_kit(folder, data)
-    name = contests.CONTESTS[data.dataset].archive
+    name = imagenet.CONTESTS[data.dataset].archive
     classes = {f"{wnid}.tar": tar(images) for wnid, images in sorted(data.train.items(), reverse=True)}
     write_tar(folder / name.format("train"), classes)
     for split, images in data.flat.items():
@@ -137,7 +137,7 @@ def archives(folder: Path, data: Tiny) -> None:
 
 def archives_and_unpacked_kit(folder: Path, data: Tiny) -> None:
     archives(folder, data)
-    archive, unpacked = contests.CONTESTS[data.dataset].kit
+    archive, unpacked = imagenet.CONTESTS[data.dataset].kit
     (folder / archive).unlink()
     write_files(folder / unpacked / "data", kit(data))
 

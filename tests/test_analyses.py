@@ -19,20 +19,20 @@ from pipeline import paths
 from pipeline.data.loader import one_crop
 from pipeline.data.store import Store
 from pipeline.evaluation import dropout_ensemble, off_center
-from pipeline.evaluation.analyses import analyze, rounded
 from pipeline.evaluation.dropout_ensemble import LogMean, halved_against_thinned
 from pipeline.evaluation.ensembles import MOST_SUBSETS, ensemble_errors, subsets
+from pipeline.evaluation.evaluate import analyze, rounded
 from pipeline.evaluation.filter_color import color_by_column, color_score
 from pipeline.evaluation.metrics import metrics
 from pipeline.evaluation.nearest_neighbors import Nearest, nearest_training_images
 from pipeline.evaluation.off_center import error_when_shifted
-from pipeline.evaluation.predict import class_probabilities, load_net, prediction_table
-from pipeline.evaluation.sample import sample
+from pipeline.evaluation.predict import class_probabilities, load_net, prediction_table, sample
 from pipeline.models.alexnet import Dropout
 from pipeline.models.build import build
 from pipeline.params import Params
 from pipeline.report.figures.analysis_figures import ensemble_size, halved_net, neighbors, shifted_objects
 from pipeline.runtime.files import sha256, write_json
+from pipeline.runtime.random_streams import seed_of
 from pipeline.training.run import WEIGHTS
 from tests.tiny import CLASSES, CROP_PX, IMAGE_SIZE, make_store, settings
 from tests.tiny_params import evaluate_variant, tiny_params, train_variant
@@ -243,7 +243,7 @@ def test_halved_net_and_thinned_nets_are_compared_as_defined(
     with torch.no_grad():
         halved = net(x).double().log_softmax(1)
         for k in (1, 2, 3):
-            generator = dropout_ensemble._generator(4, k)
+            generator = torch.Generator().manual_seed(seed_of("sampled dropout nets", 4, k))
             y = x
             for name, module in net.named_children():
                 y = y * (torch.rand(y.shape[1], generator=generator) >= 0.5) if name in names else module(y)

@@ -5,14 +5,15 @@ import pytest
 import torch
 
 from pipeline.data import loader as batches
-from pipeline.data.augmentation import draw, shared_crops
 from pipeline.data.loader import (
     Batch,
     BatchSampler,
     BatchSpec,
     CropDataset,
     Preprocess,
+    draw,
     one_crop,
+    shared_crops,
     ten_crops,
     train_loader,
     view_plans,

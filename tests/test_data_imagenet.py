@@ -17,7 +17,7 @@ from PIL import Image
 
 from pipeline.data import sources
 from pipeline.data.prepare import prepare
-from pipeline.data.sources import RawImages, contests, devkit, tar_index
+from pipeline.data.sources import RawImages, imagenet
 from pipeline.data.sources.imagenet import Files, InArchive
 from pipeline.data.store import Store
 from pipeline.errors import UserError
@@ -136,8 +136,8 @@ def test_real_files_in_the_nested_archive_are_decoded_and_resized_as_pillow_does
     files = sorted((tmp_path / "unpacked").rglob("*.JPEG"))
     inner = tar({file.name: file.read_bytes() for file in files})
     archive = made.write_tar(tmp_path / "train.tar", {"n00000001.tar": tar({"a": b"a"}), "n02119789.tar": inner})
-    outer = tar_index.index(archive, "outer")
-    members = tar_index.index(archive, "inner", int(outer.offsets[1]), int(outer.offsets[1] + outer.sizes[1]))
+    outer = imagenet.index_tar(archive, "outer")
+    members = imagenet.index_tar(archive, "inner", int(outer.offsets[1]), int(outer.offsets[1] + outer.sizes[1]))
     images = InArchive("train", WNIDS, archive, members.names, np.zeros(200, np.int64), *members[1:])
     assert [images.name(row) for row in range(200)] == [f"train/n02119789/{file.name}" for file in files]
     for row, file in enumerate(files):
@@ -211,7 +211,7 @@ def test_the_archives_are_not_unpacked_and_serve_several_processes(tmp_path: Pat
 def test_an_index_goes_to_another_process_in_few_bytes_for_each_image(tmp_path: Path) -> None:
     files = {f"n02119789_{number}.JPEG": b"x" for number in range(20_000)}
     archive = made.write_tar(tmp_path / "train.tar", files)
-    members = tar_index.index(archive, "archive")
+    members = imagenet.index_tar(archive, "archive")
     images = InArchive("train", WNIDS, archive, members.names, np.zeros(20_000, np.int64), *members[1:])
     pickled = pickle.dumps(images)
     assert len(pickled) < 50 * 20_000  # 64 MB for ImageNet's 1,281,167
@@ -222,9 +222,9 @@ def test_an_index_goes_to_another_process_in_few_bytes_for_each_image(tmp_path: 
 
 def test_the_table_of_2012_has_the_published_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    contest = contests.CONTESTS["imagenet2012"]
+    contest = imagenet.CONTESTS["imagenet2012"]
     assert contest.table
-    classes = devkit.from_table(contest.table)
+    classes = imagenet.classes_from_table(contest.table)
     assert len(set(classes.wnids)) == len(set(classes.names())) == 1000
     assert all(re.fullmatch(r"n\d{8}", wnid) for wnid in classes.wnids)
     assert sum(classes.train_images) == contest.images["train"] == 1_281_167
@@ -239,18 +239,20 @@ def test_the_table_of_2012_has_the_published_classes(monkeypatch: pytest.MonkeyP
 @pytest.mark.skipif(not REAL_KIT.is_file(), reason="the real development kit is not beside the repository")
 def test_the_real_kit_is_what_the_table_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    contest = contests.CONTESTS["imagenet2012"]
-    kit = devkit.contents(SHARED, *contest.kit)
+    contest = imagenet.CONTESTS["imagenet2012"]
+    kit = imagenet.kit_contents(SHARED, *contest.kit)
     assert contest.table
-    assert devkit.from_meta(kit["meta.mat"], "kit", "ILSVRC2012_ID") == devkit.from_table(contest.table)
-    labels = devkit.truth(kit[contest.truth["val"]], "kit", 50_000, 1000)
+    assert imagenet.classes_from_meta(kit["meta.mat"], "kit", "ILSVRC2012_ID") == imagenet.classes_from_table(
+        contest.table
+    )
+    labels = imagenet.labels_from_truth(kit[contest.truth["val"]], "kit", 50_000, 1000)
     assert np.bincount(labels).tolist() == [50] * 1000
     assert labels[:3].tolist() == [489, 360, 170]
 
 
 def test_the_published_numbers_of_2010_are_those_of_its_readme(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    assert contests.CONTESTS["imagenet2010"].images == {"train": 1_261_406, "val": 50_000, "test": 150_000}
+    assert imagenet.CONTESTS["imagenet2010"].images == {"train": 1_261_406, "val": 50_000, "test": 150_000}
 
 
 def cut(path: Path, kept: int) -> None:

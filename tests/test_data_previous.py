@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from pipeline import paths
-from pipeline.data import previous, sources
+from pipeline.data import destination, sources
 from pipeline.data.prepare import prepare
 from pipeline.data.store import Store
 from pipeline.errors import UserError
@@ -109,12 +109,12 @@ def test_another_version_of_a_decoder_or_of_the_code_writes_the_store_again(
 ) -> None:
     prepare(settings(images), out, workers=1)
     with monkeypatch.context() as patch:
-        patch.setattr(previous, "version", lambda name: metadata.version(name) + ("1" if name == "pillow" else ""))
+        patch.setattr(destination, "version", lambda name: metadata.version(name) + ("1" if name == "pillow" else ""))
         assert not is_left(settings(images), out, capsys)
-    shutil.copytree(previous.PACKAGE, tmp_path / "code")
+    shutil.copytree(destination.PACKAGE, tmp_path / "code")
     (tmp_path / "code/sources/folder.py").open("a").write("# another\n")
     with monkeypatch.context() as patch:
-        patch.setattr(previous, "PACKAGE", tmp_path / "code")
+        patch.setattr(destination, "PACKAGE", tmp_path / "code")
         assert not is_left(settings(images), out, capsys)
 
 

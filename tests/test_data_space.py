@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.data import space
+from pipeline.data import destination
 from pipeline.data.prepare import prepare
 from pipeline.errors import UserError
 from tests.test_data_folder import settings, write_folder
@@ -22,7 +22,7 @@ def stated(workplace: Path, cache: str | None, store_bytes: int = STORE_BYTES) -
         (workplace / ".dvc").mkdir()
         (workplace / ".dvc/config").write_text(f"[cache]\n{cache}\n")
     (workplace / "data").mkdir()
-    said = space.require(workplace / "data/trees", store_bytes)
+    said = destination.require_space(workplace / "data/trees", store_bytes)
     assert not list(workplace.rglob("*.partial"))
     return said
 
@@ -53,7 +53,7 @@ def test_a_store_behind_a_link_is_cached_as_any_other(
     (workplace / "data/trees").symlink_to(tmp_path_factory.mktemp("large-disk") / "trees")
     (workplace / ".dvc").mkdir()
     (workplace / ".dvc/config").write_text("[cache]\ntype = copy\n")
-    said = space.require(workplace / "data/trees", STORE_BYTES)
+    said = destination.require_space(workplace / "data/trees", STORE_BYTES)
     assert "for the copy in DVC's cache" in said
     assert "/large-disk" in said
 

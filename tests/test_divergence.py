@@ -15,7 +15,7 @@ from pipeline import paths
 from pipeline.claims.crossed import errors_by_seed
 from pipeline.data.store import Store
 from pipeline.errors import UserError
-from pipeline.evaluation.analyses import rounded
+from pipeline.evaluation.evaluate import rounded
 from pipeline.evaluation.metrics import metrics
 from pipeline.evaluation.predict import rank_of_label
 from pipeline.params import Params

@@ -1,4 +1,4 @@
-"""Worker processes that decode images, measure them and write them to their places in the store."""
+"""Decodes images, measures them and writes them to their places in the store, in worker processes."""
 
 import multiprocessing
 import os
@@ -109,7 +109,7 @@ class Writer:
 
 @contextmanager
 def outcomes(writer: Writer, batches: list[Batch], workers: int) -> Iterator[Iterator[Outcome]]:
-    """Yield the outcomes in the order of the batches, which so many processes write; one alone is this process.
+    """Yield the outcomes in the order of the batches, which `workers` processes write; a single one is this process.
 
     Raises UserError where a worker is killed.
     """
@@ -129,7 +129,7 @@ def outcomes(writer: Writer, batches: list[Batch], workers: int) -> Iterator[Ite
 
 
 def _in_order(pool: ProcessPoolExecutor, batches: list[Batch], ahead: int) -> Iterator[Outcome]:
-    """Yield what pool.map would, which submits all batches at once and so lets the results pile up."""
+    """Yield what pool.map would. That submits all batches at once, so its results would pile up in memory."""
     left = iter(batches)
     with only_at_check():  # a pool that is half started can neither work nor end
         waiting = deque(pool.submit(_write, batch) for batch in islice(left, ahead))
@@ -140,19 +140,19 @@ def _in_order(pool: ProcessPoolExecutor, batches: list[Batch], ahead: int) -> It
 
 
 def _begin(writer: Writer) -> None:
-    """Prepare a worker: it leaves interrupts to its parent, and ends with it."""
+    """Prepare a worker: it leaves Ctrl-C to its parent, and ends with it."""
     global _writer
     _writer = writer
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
-    parent.join()
-    os._exit(1)
+
+    def end_with_parent() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def _write(batch: Batch) -> Outcome:

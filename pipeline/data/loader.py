@@ -1,4 +1,8 @@
-"""Whole batches, cut from the memory map in one go, and finished where the net is: mean, mirrors, color noise."""
+"""Batches: the order in which an epoch shows the images, the paper's augmentation (section 4.1), and their pixels.
+
+`BatchSampler` plans an epoch's batches. `CropDataset` cuts a batch from the memory map in one go. `Preprocess` finishes
+it on the net's device: minus the mean image, mirrored, with color noise.
+"""
 
 import signal
 from collections.abc import Iterator
@@ -12,36 +16,71 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from pipeline.data.augmentation import Indices, draw, shared_crops
 from pipeline.data.store import Split, SplitName, Store
 from pipeline.paper import recipe as paper
 from pipeline.params import Settings
 from pipeline.runtime.hardware import CPU, loader_workers
+from pipeline.runtime.random_streams import generator
 
-NOISY_DROPS = 2  # drops of the rate after which the source's color noise ends
+NOISY_DROPS = 2  # drops of the learning rate after which the source's color noise ends
 
+Indices = NDArray[np.int64]
 Batch = tuple[Tensor, Tensor]  # (N, 3 or, where all are grey, 1, crop, crop) float32 and (N,) int64
 
 
+class Draws(NamedTuple):
+    """What happens to each image of the split in an epoch, in the split's order."""
+
+    top: Indices  # (N,) offset of the crop, pixels
+    left: Indices
+    mirror: NDArray[np.bool_]  # (N,)
+    color: NDArray[np.float32]  # (N, 3) gray levels that are added to red, green and blue
+
+
+def draw(
+    seed: int, epoch: int, images: int, margin_px: int, rgb_axes: NDArray[np.float64], sigma: float
+) -> tuple[Indices, Draws]:
+    """Return the order in which an epoch shows the images, and what happens to each.
+
+    Every draw is a function of (seed, epoch, index of the image): neither the batch size nor an interruption nor the
+    number of processes changes what an image looks like in an epoch.
+
+    margin_px: canvas side minus crop side; offsets run from 0 to it, inclusive. rgb_axes: 3 x 3, the covariance's
+    eigenvectors (columns), each times its standard deviation. The paper prints eigenvalues there, which on gray levels
+    of 0-255 would leave nothing of the image. The authors' source uses standard deviations, and so does this code.
+    """
+    rng = generator("augmentation", seed, epoch)
+    order = rng.permutation(images)
+    top, left = rng.integers(0, margin_px + 1, (2, images))
+    mirror = rng.random(images) < 0.5
+    color = (sigma * rng.standard_normal((images, 3)) @ rgb_axes.T).astype(np.float32)
+    return order, Draws(top, left, mirror, color)
+
+
+def shared_crops(batch: Indices, chunk: int) -> Indices:
+    """Return, for each image of `batch`, the image whose crop and mirroring it takes: the first of its chunk."""
+    return batch[np.arange(len(batch)) // chunk * chunk]
+
+
 class BatchSpec(NamedTuple):
-    """One batch to be cut: which images, and from where in each."""
+    """A batch that is to be cut: which images, and where in each."""
 
     images: Indices
     top: Indices
     left: Indices
     mirror: NDArray[np.bool_]
-    color: NDArray[np.float32] | None  # N x 3
-    divisor: float
+    color: NDArray[np.float32] | None  # (N, 3)
+    divisor: float  # of the pixels, once the color noise is added
 
 
 class Shard(NamedTuple):
-    """Which part of each batch a process cuts, where several train one net: the rank-th of `size` equal ones."""
+    """The part of each batch that a process cuts where several train one net: the rank-th of `size` equal parts."""
 
     rank: int = 0
     size: int = 1
 
     def rows(self, images: int) -> slice:
-        """Of a batch of so many. Parts differ by one image where it cannot be divided, and may be empty."""
+        """Return the part's rows in a batch of so many images. Parts differ by one image at most, and may be empty."""
         return slice(images * self.rank // self.size, images * (self.rank + 1) // self.size)
 
     def of(self, plan: BatchSpec) -> BatchSpec:
@@ -54,13 +93,13 @@ WHOLE = Shard()
 
 
 class RawBatch(NamedTuple):
-    """A batch as it was cut. The rest is done where the net is (`Preprocess`): bytes travel faster than floats."""
+    """A batch as it was cut. `Preprocess` does the rest on the net's device, as bytes travel faster than floats."""
 
     pixels: Tensor  # (N, C, crop, crop) uint8, channels last
     labels: Tensor  # (N,) int64
-    top: Tensor  # (N,) int64: where in the canvas
+    top: Tensor  # (N,) int64, offsets in the canvas
     left: Tensor
-    mirrored: Tensor  # (M,) int64: which of the N
+    mirrored: Tensor  # (M,) int64, which of the N are mirrored
     color: Tensor | None  # (N, C) float32
     divisor: float
 
@@ -82,9 +121,8 @@ class CropDataset(Dataset[RawBatch]):
 
     def __getitem__(self, plan: BatchSpec) -> RawBatch:
         pixels = torch.from_numpy(self._windows[plan.images, plan.top, plan.left]).permute(0, 3, 1, 2)  # a copy
-        color = None
-        if plan.color is not None:  # grey pixels lie on the grey axis: all three numbers are equal
-            color = torch.from_numpy(plan.color[:, : pixels.shape[1]])
+        # A gray image has one channel, and its noise lies on the gray axis: all three numbers are equal.
+        color = None if plan.color is None else torch.from_numpy(plan.color[:, : pixels.shape[1]])
         return RawBatch(
             pixels,
             self._labels[torch.from_numpy(plan.images)],
@@ -97,13 +135,13 @@ class CropDataset(Dataset[RawBatch]):
 
 
 class Preprocess:
-    """Makes a batch of a cut, on the cut's device: minus the mean image, mirrored, with color noise."""
+    """Makes a batch of what was cut, on its device: minus the mean image, mirrored, with color noise."""
 
     def __init__(self, mean_image: NDArray[np.float32], crop_px: int) -> None:
         self._mean_image, self._crop_px = torch.from_numpy(mean_image), crop_px
 
     def __call__(self, cut: RawBatch) -> Batch:
-        """The same numbers on each device: single operations in fp32, which IEEE rounds."""
+        """Return the batch. Each device gives the same numbers: these are single fp32 operations, rounded by IEEE."""
         self._mean_image = self._mean_image.to(cut.pixels.device)
         windows = self._mean_image.unfold(0, self._crop_px, 1).unfold(1, self._crop_px, 1)  # (y, x, C, crop, crop)
         means = windows.permute(0, 1, 3, 4, 2)[cut.top, cut.left].permute(0, 3, 1, 2)
@@ -116,14 +154,14 @@ class Preprocess:
 
 
 class BatchSampler(Sampler[BatchSpec]):
-    """The training batches of one epoch after another; Lightning names the epoch by `set_epoch`.
+    """Plans the training batches of one epoch after another; Lightning names the epoch by `set_epoch`.
 
-    They are the same whatever the number of processes; each cuts its share of every one.
+    They are the same for any number of processes, each of which cuts its share of every batch.
     """
 
     def __init__(self, store: Store, settings: Settings, seed: int, share: Shard = WHOLE) -> None:
         self._settings, self._seed, self._epoch = settings, seed, 0
-        self.lr_drops = 0  # so far; the schedule says so
+        self.lr_drops = 0  # so far; the schedule sets it
         self.share = share
         self._images = store.meta.counts["train"]
         self._margin_px = store.meta.image_size - settings.net.crop_px
@@ -138,14 +176,14 @@ class BatchSampler(Sampler[BatchSpec]):
         return -(-self._images // self._settings.train.batch_images)
 
     def images_of(self, batch_index: int) -> int:
-        """In the whole batch. The last one may be smaller."""
+        """Return the number of images in the whole batch. The last batch may be smaller."""
         batch_images = self._settings.train.batch_images
         return min(batch_images, self._images - batch_index * batch_images)
 
     def _noise_is_over(self) -> bool:
-        """Whether the epoch has no color noise any more, which the source leaves out in the last quarter of training.
+        """Return whether the epoch has no color noise: the source leaves it out in the last quarter of training.
 
-        How long that is, nobody knows while plateaus decide: there it is what follows the second drop of the rate.
+        Where plateaus end training, nobody knows that quarter in advance. There the noise ends with the second drop.
         """
         if self._noise.until == 1:
             return False
@@ -184,14 +222,14 @@ def one_crop(image_size: int, crop_px: int) -> list[View]:
 
 
 def ten_crops(image_size: int, crop_px: int) -> list[View]:
-    """Four corners and the center, and their mirror images."""
+    """Return the four corners and the center, and their mirror images."""
     end, center = image_size - crop_px, (image_size - crop_px) // 2
     corners = [(0, 0), (0, end), (end, 0), (end, end), (center, center)]
     return [View(top, left, mirror) for mirror in (False, True) for top, left in corners]
 
 
 def view_plans(images: int, batch_images: int, view: View) -> list[BatchSpec]:
-    """All images in their order, through one view, without noise."""
+    """Plan all images in their order, through one view, without noise."""
     plans = []
     for start in range(0, images, batch_images):
         batch = np.arange(start, min(start + batch_images, images))
@@ -224,26 +262,22 @@ def view_loader(
 def view_batches(
     store: Store, split: SplitName, crop_px: int, batch_images: int, view: View, device: torch.device
 ) -> Iterator[Batch]:
-    """All images of a split in their order, through one view, on `device`; labels on the CPU."""
+    """Yield all images of a split in their order, through one view, on `device`; labels stay on the CPU."""
     finish = Preprocess(store.mean_image, crop_px)
     for cut in view_loader(store, split, crop_px, batch_images, view, device=device):
         yield finish(cut.to(device))[0], cut.labels
 
 
 def _ahead(device: torch.device) -> dict[str, Any]:
-    """For a GPU other processes cut the next batches, into memory that it reads by itself."""
-    if not (processes := loader_workers(device)):
+    """Return DataLoader's options. For a GPU, other processes cut the next batches into memory that it can read."""
+    processes = loader_workers(device)
+    if not processes:
         return {}
-    return {
-        "num_workers": processes,
-        "worker_init_fn": _leave_signals,
-        "multiprocessing_context": "fork",  # which copies no image
-        "persistent_workers": True,
-        "pin_memory": device.type == "cuda",
-    }
+    options = {"worker_init_fn": _leave_signals, "multiprocessing_context": "fork"}  # fork copies no image
+    return options | {"num_workers": processes, "persistent_workers": True, "pin_memory": device.type == "cuda"}
 
 
 def _leave_signals(_: int) -> None:
-    """They are the parent's to hear; it ends this process."""
+    """Leave Ctrl-C to the parent, which ends this process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

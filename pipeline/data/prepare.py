@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from pipeline import paths
-from pipeline.data import previous, sources, space
+from pipeline.data import destination, sources
 from pipeline.data.decoding_workers import Outcome, Rows, Writer, outcomes
 from pipeline.data.sources import Images, RawImages
 from pipeline.data.split import print_unrepresented, split_rows
@@ -37,10 +37,10 @@ def prepare(data: Data, out: Path, workers: int | None = None) -> None:
     workers = workers or usable_cores()
     most_bytes = sources.most_bytes(workers)
     with locked(paths.state() / "prepared" / f"{data.dataset}.lock", f"prepare {data.dataset}"):
-        key = previous.key(data, most_bytes)
+        key = destination.key(data, most_bytes)
         with _refusals(out):
-            previous.require_replaceable(out, data)
-            if previous.is_current(out, key):
+            destination.require_replaceable(out, data)
+            if destination.is_current(out, key):
                 print(f"prepare: {out} holds these images already; its checksums are verified, nothing is written")
                 return
         raw = sources.load(data)
@@ -50,9 +50,9 @@ def prepare(data: Data, out: Path, workers: int | None = None) -> None:
         needed_bytes = store_bytes(images, data.image_size, raw.channels)
         with _refusals(out, needed_bytes):
             with replacing_folder(out.resolve()) as store:
-                print(f"prepare: {images} images; {space.require(out, needed_bytes)}", flush=True)
+                print(f"prepare: {images} images; {destination.require_space(out, needed_bytes)}", flush=True)
                 _write_store(store, data, raw, rows, most_bytes, workers)
-            previous.remember(out, key)
+            destination.remember(out, key)
 
 
 def _write_store(store: Path, data: Data, raw: RawImages, rows: Rows, most_bytes: int, workers: int) -> None:
@@ -71,7 +71,11 @@ def _write_store(store: Path, data: Data, raw: RawImages, rows: Rows, most_bytes
                 statistics.add(outcome.sums)
             bar.update(len(outcome.batch.rows))
     labels = {split: record.write_labels() for split, record in records.items()}
-    _require_every_class(records["train"], raw.classes, labels["train"])
+    for label in np.flatnonzero(np.bincount(labels["train"], minlength=len(raw.classes)) == 0).tolist():
+        raise UserError(
+            f"data.folder: no training image of {raw.classes[label]} can be used; accepted is at least one of each "
+            f"class. Replace such files, or remove the class: {_first(records['train'].skipped(label))}"
+        )
     np.save(store / "mean_image.npy", statistics.mean_image(), allow_pickle=False)
     eigenvectors, std = statistics.rgb_components()
     known = {f"{split}/images.npy": record.checksum() for split, record in records.items()}
@@ -81,7 +85,8 @@ def _write_store(store: Path, data: Data, raw: RawImages, rows: Rows, most_bytes
         channels=raw.channels,
         classes=raw.classes,
         counts={split: len(those) for split, those in labels.items()},
-        sources=raw.sources or _source_sha256(records),
+        sources=raw.sources
+        or {"train": _files_sha256(records["train"], records["val"]), "test": _files_sha256(records["test"])},
         rgb_eigenvectors=eigenvectors,
         rgb_std=std,
         skipped=[file for record in records.values() for file in record.skipped()],
@@ -91,7 +96,7 @@ def _write_store(store: Path, data: Data, raw: RawImages, rows: Rows, most_bytes
 
 
 class Record:
-    """What becomes known of a split's images while the workers write them."""
+    """Collects what becomes known of a split's images while the workers write them."""
 
     def __init__(self, writer: Writer, split: SplitName, rows: NDArray[np.intp]) -> None:
         self.writer, self.split = writer, split
@@ -133,15 +138,6 @@ class Record:
         return checksum(self.path) if self._digest is None or self.problems else self._digest.hexdigest()
 
 
-def _require_every_class(train: Record, classes: list[str], labels: NDArray[np.int64]) -> None:
-    """Raise UserError where a class has lost its last training image."""
-    for label in np.flatnonzero(np.bincount(labels, minlength=len(classes)) == 0).tolist():
-        raise UserError(
-            f"data.folder: no training image of {classes[label]} can be used; accepted is at least one of each class. "
-            f"Replace such files, or remove the class: {_first(train.skipped(label))}"
-        )
-
-
 def _first(skipped: list[Skipped]) -> str:
     return "; ".join(f"{file.file}: {file.reason}" for file in skipped[:3]) + ("; …" if len(skipped) > 3 else "")
 
@@ -165,15 +161,8 @@ def _leave_out(path: Path, missing: list[int]) -> NDArray[np.intp]:
     return order
 
 
-def _source_sha256(records: dict[SplitName, Record]) -> dict[str, str]:
-    """Return a checksum for the files of each of the source's splits: of what sha256sum prints, sorted by name."""
-    return {
-        "train": _files_sha256(records["train"], records["val"]),
-        "test": _files_sha256(records["test"]),
-    }
-
-
 def _files_sha256(*records: Record) -> str:
+    """Return the checksum of the files of the source's split: that of what sha256sum prints, sorted by name."""
     names = [record.images.name(row) for record in records for row in record.rows.tolist()]
     digests = np.concatenate([record.file_sha256 for record in records])
     lines = hashlib.sha256()
@@ -192,5 +181,5 @@ def _refusals(out: Path, needed_bytes: int = 0) -> Iterator[None]:
     except OSError as error:
         remedy = "give a folder that can be written"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            remedy = f"{needed_bytes} bytes are needed: {space.ROOM}"
+            remedy = f"{needed_bytes} bytes are needed: {destination.ROOM}"
         raise UserError(f"{out}: cannot be written ({error.strerror or error}); {remedy}") from error

@@ -4,10 +4,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.decoding_workers import Rows
-from pipeline.data.sources import RawImages
-from pipeline.data.sources.listing import few
+from pipeline.data.sources import RawImages, few
 from pipeline.errors import UserError
 from pipeline.params import Data
+
+Counts = NDArray[np.intp]  # of images, by class
 
 
 def split_rows(data: Data, train_labels: NDArray[np.int64], test_labels: NDArray[np.int64]) -> Rows:
@@ -18,29 +19,40 @@ def split_rows(data: Data, train_labels: NDArray[np.int64], test_labels: NDArray
     """
     sizes, test_sizes = np.bincount(train_labels), np.bincount(test_labels)
     train, validation, test = _image_counts(data, sizes, test_sizes)
-    shuffled = [_shuffled(np.flatnonzero(train_labels == label), data.split_seed, label) for label in range(len(sizes))]
+    shuffled = []
+    for label in range(len(sizes)):
+        # Rows are sorted by random keys: numpy keeps a bit generator's stream in every version, permutation's not.
+        rows = np.flatnonzero(train_labels == label)
+        keys = np.random.PCG64([data.split_seed, label]).random_raw(len(rows))
+        shuffled.append(rows[np.argsort(keys, kind="stable")])
     val_shares = _proportional_shares(validation, sizes, np.maximum(sizes - 1, 0))
-    left = [rows[share:] for rows, share in zip(shuffled, val_shares, strict=True)]
-    train_shares = _one_at_least(_proportional_shares(train, sizes, sizes - val_shares), sizes > 0)
-    test_by_class = [np.flatnonzero(test_labels == label) for label in range(len(test_sizes))]
+    train_shares = _proportional_shares(train, sizes, sizes - val_shares)
+    for label in np.flatnonzero((sizes > 0) & (train_shares == 0)).tolist():  # each takes one from the largest share
+        train_shares[train_shares.argmax()] -= 1
+        train_shares[label] = 1
     test_shares = _proportional_shares(test, test_sizes, test_sizes)
-    return {
-        "train": _first(left, train_shares),
-        "val": _first(shuffled, val_shares),
-        "test": _first(test_by_class, test_shares),
-    }
+    taken: Rows = {}
+    taken["train"] = np.concatenate(
+        [rows[val : val + share] for rows, val, share in zip(shuffled, val_shares, train_shares, strict=True)]
+    )
+    taken["val"] = np.concatenate([rows[:share] for rows, share in zip(shuffled, val_shares, strict=True)])
+    taken["test"] = np.concatenate(
+        [np.flatnonzero(test_labels == label)[:share] for label, share in enumerate(test_shares)]
+    )
+    return {split: np.sort(rows) for split, rows in taken.items()}
 
 
-def _image_counts(data: Data, sizes: NDArray[np.intp], test_sizes: NDArray[np.intp]) -> tuple[int, int, int]:
+def _image_counts(data: Data, sizes: Counts, test_sizes: Counts) -> tuple[int, int, int]:
     """Return how many images train, validation and test get, where each class has so many to give."""
     available, available_test, classes = int(sizes.sum()), int(test_sizes.sum()), np.count_nonzero(sizes)
-    if data.validation_images > available - classes:
+    left = available - data.validation_images
+    train = left if data.train_images is None else data.train_images
+    test = available_test if data.test_images is None else data.test_images
+    if left < classes:
         raise UserError(
             f"data.validation_images = {data.validation_images}: accepted is at most {available - classes}, "
             f"which leaves one image of each of the {classes} classes to train on"
         )
-    left = available - data.validation_images
-    train = left if data.train_images is None else data.train_images
     if train > left:
         raise UserError(
             f"data.train_images = {train}: accepted is at most {left}, "
@@ -48,22 +60,12 @@ def _image_counts(data: Data, sizes: NDArray[np.intp], test_sizes: NDArray[np.in
         )
     if train < classes:
         raise UserError(f"data.train_images = {train}: accepted is at least {classes}, one image of each class")
-    test = available_test if data.test_images is None else data.test_images
     if test > available_test:
         raise UserError(f"data.test_images = {test}: accepted is at most {available_test}, all that {data.dataset} has")
     return train, data.validation_images, test
 
 
-def _shuffled(rows: NDArray[np.intp], split_seed: int, label: int) -> NDArray[np.intp]:
-    """Sorted by random keys: the stream of a bit generator is the same in each numpy version, permutation's is not."""
-    return rows[np.argsort(np.random.PCG64([split_seed, label]).random_raw(len(rows)), kind="stable")]
-
-
-def _first(by_class: list[NDArray[np.intp]], shares: NDArray[np.intp]) -> NDArray[np.intp]:
-    return np.sort(np.concatenate([rows[:share] for rows, share in zip(by_class, shares, strict=True)]))
-
-
-def _proportional_shares(total: int, sizes: NDArray[np.intp], available: NDArray[np.intp]) -> NDArray[np.intp]:
+def _proportional_shares(total: int, sizes: Counts, available: Counts) -> Counts:
     """Return how many of `total` images each class gives: by its size, with the largest remainders rounded up.
 
     Equal remainders are rounded up in the first classes. Where a class has too few available, it gives them all, and
@@ -75,15 +77,6 @@ def _proportional_shares(total: int, sizes: NDArray[np.intp], available: NDArray
         more, remainders = np.divmod(left * weights, weights.sum())
         more[np.argsort(-remainders, kind="stable")[: left - more.sum()]] += 1
         shares = np.minimum(shares + more, available)
-    return shares
-
-
-def _one_at_least(shares: NDArray[np.intp], present: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """Return the shares after every class that is present but got none has taken one image from the largest share."""
-    shares = shares.copy()
-    for label in np.flatnonzero(present & (shares == 0)):
-        shares[shares.argmax()] -= 1
-        shares[label] = 1
     return shares
 
 

@@ -1,9 +1,9 @@
 """The image store that `prepare` writes: arrays that are read through memory maps, and what is known about them."""
 
 import hashlib
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 
 from pipeline.errors import UserError
 from pipeline.params import Strict
-from pipeline.runtime.files import pieces, sha256
+from pipeline.runtime.files import pieces, sha256, write_json
 
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
@@ -64,12 +64,12 @@ class Split:
 
 @dataclass(frozen=True)
 class Store:
-    """A store that is there, and is found to be whole before it is used."""
+    """A store that exists. Each array's checksum is compared before it is used."""
 
     folder: Path
     meta: Meta
     mean_image: NDArray[np.float32]  # H x W x C: mean of the train split at each pixel
-    _whole: set[str] = field(default_factory=set, init=False, repr=False, compare=False)  # arrays found to be so
+    _whole: set[str] = field(default_factory=set, init=False, repr=False, compare=False)  # arrays whose sum is right
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -111,23 +111,23 @@ def store_bytes(images: int, image_size: int, channels: int) -> int:
 
 
 def checksum(path: Path) -> str:
-    """Return the SHA-256 of an array file; above 1 GiB, that of what `split -b 1G --filter=sha256sum` prints.
+    """Return the SHA-256 of an array file. Above 1 GiB it is that of what `split -b 1G --filter=sha256sum` prints.
 
     All cores take part in the latter.
     """
+
+    def part_sha256(start: int) -> str:
+        digest = hashlib.sha256()
+        for content in pieces(path, start, PART_BYTES):
+            digest.update(content)
+        return digest.hexdigest()
+
     bytes_in_all = path.stat().st_size
     if bytes_in_all <= PART_BYTES:
         return sha256(path)
     with ThreadPoolExecutor() as pool:
-        parts = pool.map(partial(_part_sha256, path), range(0, bytes_in_all, PART_BYTES))
+        parts = pool.map(part_sha256, range(0, bytes_in_all, PART_BYTES))
         return hashlib.sha256("".join(f"{part}  -\n" for part in parts).encode()).hexdigest()
-
-
-def _part_sha256(path: Path, start: int) -> str:
-    digest = hashlib.sha256()
-    for content in pieces(path, start, PART_BYTES):
-        digest.update(content)
-    return digest.hexdigest()
 
 
 def _read_meta(path: Path) -> Meta:
@@ -164,3 +164,28 @@ def _map(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> NDArray
 
 def _damaged(path: Path, problem: str) -> UserError:
     return UserError(f"{path}: {problem}; run `dvc repro -f prepare` to write it again")
+
+
+def write_noise(folder: Path, counts: Mapping[SplitName, int], image_size: int, channels: int, classes: int) -> Store:
+    """Write and open a store of noise, for timing. The labels of each split take turns. channels: 1 or 3."""
+    rng = np.random.default_rng(0)
+    for split, count in counts.items():
+        (folder / split).mkdir(parents=True, exist_ok=True)
+        images = rng.integers(0, 256, (count, image_size, image_size, channels), np.uint8)
+        np.save(folder / split / "images.npy", images)
+        np.save(folder / split / "labels.npy", np.arange(count) % classes)
+    np.save(folder / "mean_image.npy", np.full((image_size, image_size, channels), 127.5, np.float32))
+    meta = Meta(
+        dataset="synthetic",
+        image_size=image_size,
+        channels=1 if channels == 1 else 3,
+        classes=[str(label) for label in range(classes)],
+        counts=dict(counts),
+        sources={},
+        rgb_eigenvectors=np.eye(3).tolist(),
+        rgb_std=[60.0, 20.0, 5.0],
+        skipped=[],
+        sha256={array: checksum(folder / array) for array in ARRAYS},
+    )
+    write_json(folder / "meta.json", meta.model_dump())
+    return Store.open(folder)

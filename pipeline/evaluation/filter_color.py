@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline.data.store import Store
@@ -14,17 +13,19 @@ PERMUTATIONS = 10_000
 
 
 def color_by_column(net: nn.Module, store: Store, seed: int) -> dict[str, Any]:
-    """Mean color score of the first layer's kernels, by half: the first is column 1's where the net has columns.
+    """Return the mean color score of the first layer's kernels, by half: the halves are the net's two columns.
 
-    The statement credits the restricted connectivity, so that a net without columns is its control. `by_chance` is
-    what the difference would be if the same kernels were dealt to the columns at random.
+    The paper's statement credits the restricted connectivity, so a net without columns is its control. `by_chance` is
+    the difference that PERMUTATIONS random orders of the same kernels make.
     """
     if store.meta.channels == 1:
         return {"reason": "the images are grey"}
     first = next(module for module in net.modules() if isinstance(module, nn.Conv2d))
     scores = color_score(first.weight.detach()).cpu().numpy()
-    columns = [float(scores[: len(scores) // 2].mean()), float(scores[len(scores) // 2 :].mean())]
-    by_chance = _differences_by_chance(scores, seed)
+    half = len(scores) // 2
+    columns = [float(scores[:half].mean()), float(scores[half:].mean())]
+    dealt = generator("permuted kernels", seed).permuted(np.tile(scores, (PERMUTATIONS, 1)), axis=1)
+    by_chance = np.abs(dealt[:, :half].mean(1) - dealt[:, half:].mean(1))
     return {
         "column_1": columns[0],
         "column_2": columns[1],
@@ -34,18 +35,10 @@ def color_by_column(net: nn.Module, store: Store, seed: int) -> dict[str, Any]:
 
 
 def color_score(kernels: Tensor) -> Tensor:
-    """Shard of each kernel's energy that is off the grey axis: 0 where all channels are equal, at most 1.
+    """Return the share of each kernel's energy that is off the gray axis: 0 if all channels are equal, at most 1.
 
     kernels: (maps, 3, height, width). Returns (maps,) float64.
     """
     energy = kernels.double().square().sum((1, 2, 3))
     grey = 3 * kernels.double().mean(1).square().sum((1, 2))
     return torch.where(energy > 0, 1 - grey / energy, 0).clamp(min=0)
-
-
-def _differences_by_chance(scores: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
-    """Absolute differences of the halves' means, one for each of PERMUTATIONS random orders of the kernels."""
-    dealt = generator("permuted kernels", seed).permuted(np.tile(scores, (PERMUTATIONS, 1)), axis=1)
-    half = len(scores) // 2
-    differences: NDArray[np.float64] = np.abs(dealt[:, :half].mean(1) - dealt[:, half:].mean(1))
-    return differences

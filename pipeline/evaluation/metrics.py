@@ -12,7 +12,7 @@ PROBABILITY_TOLERANCE = 1e-4  # of sums of ten views in single precision
 
 
 def metrics(predictions: pd.DataFrame) -> Metrics:
-    """Top-1 and top-5 error in percent, and the mean negative log likelihood in nats.
+    """Return the top-1 and top-5 error in percent, and the mean negative log likelihood in nats.
 
     Raises ValueError where a rank or a probability is missing or impossible.
     """
@@ -27,7 +27,7 @@ def metrics(predictions: pd.DataFrame) -> Metrics:
 
 
 def mean_of(trees: Sequence[Mapping[SplitName, dict[str, Metrics]]]) -> dict[SplitName, dict[str, Metrics]]:
-    """The mean over seeds of metrics nested as split, views, metric; to four decimals, which is what DVC shows."""
+    """Return the mean over seeds of metrics nested as split, views, metric, to the four decimals that DVC shows."""
     first = trees[0] if trees else {}
     return {
         split: {
@@ -39,6 +39,6 @@ def mean_of(trees: Sequence[Mapping[SplitName, dict[str, Metrics]]]) -> dict[Spl
 
 
 def median_seed(errors: Mapping[int, float]) -> int | None:
-    """The seed with the middle validation error: of two middle ones the better, of equal ones the first."""
+    """Return the seed with the middle validation error: the better of two middle ones, the first of equal ones."""
     ranked = sorted(errors, key=lambda seed: (errors[seed], seed))
     return ranked[(len(ranked) - 1) // 2] if ranked else None

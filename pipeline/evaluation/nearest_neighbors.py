@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from pipeline.data.loader import Batch, one_crop, view_batches
 from pipeline.data.store import Store
-from pipeline.evaluation.sample import sample, sample_batches
+from pipeline.evaluation.predict import sample, sample_batches
 
 QUERIES = 500
 NEIGHBOURS, EXAMPLES = 6, 5  # Figure 4: six columns, five rows
@@ -16,9 +16,9 @@ SPACES = ("features", "pixels")
 
 
 class Nearest:
-    """The nearest points to each query among those shown so far, of equally near ones the first.
+    """Keeps the points nearest to each query among those shown so far; of equally near points, the first.
 
-    queries: (Q, D), any floating point. Distances are Euclidean and computed in float64.
+    queries: (Q, D), any floating point. Distances are Euclidean, in float64.
     """
 
     def __init__(self, queries: Tensor) -> None:
@@ -40,7 +40,7 @@ class Nearest:
 
 @torch.inference_mode()
 def nearest_training_images(net: nn.Module, store: Store, crop_px: int, batch_images: int) -> dict[str, Any]:
-    """How many of a test image's NEIGHBOURS nearest training images have its label, in % of them, by each space.
+    """Return the share of a test image's NEIGHBOURS nearest training images that have its label, in %, by each space.
 
     features: input of the last fully connected layer. pixels: grey levels of the center crop.
     """
@@ -55,29 +55,25 @@ def nearest_training_images(net: nn.Module, store: Store, crop_px: int, batch_im
     train_labels = torch.from_numpy(store.split("train").labels)
     neighbors = {space: search[space].indices.cpu() for space in SPACES}
     agree = {space: train_labels[neighbors[space]] == labels[:, None] for space in SPACES}
+    first: dict[int, int] = {}  # row of each class's first query
+    for row, label in enumerate(labels.tolist()):
+        first.setdefault(label, row)
     return {
         "queries": len(labels),
         "neighbors": NEIGHBOURS,
         **{f"{space}_agreement": 100 * float(agree[space].double().mean()) for space in SPACES},
         "examples": [
             {"query": int(chosen[row]), **{space: neighbors[space][row].tolist() for space in SPACES}}
-            for row in _first_of_each_class(labels)[:EXAMPLES]
+            for row in list(first.values())[:EXAMPLES]
         ],
     }
 
 
 def _seen(net: nn.Module, batches: Iterator[Batch]) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
-    """Points of each batch by space, (B, D) float32 on the net's device, and its labels."""
+    """Yield each batch's points by space, (B, D) float32 on the net's device, and its labels."""
     answer = [module for module in net.modules() if isinstance(module, nn.Linear)][-1]
     inputs: list[Tensor] = []
     with answer.register_forward_pre_hook(lambda _, args: inputs.append(args[0])):
         for x, labels in batches:
             net(x)
             yield {"features": inputs.pop(), "pixels": x.flatten(1)}, labels
-
-
-def _first_of_each_class(labels: Tensor) -> list[int]:
-    first: dict[int, int] = {}
-    for row, label in enumerate(labels.tolist()):
-        first.setdefault(label, row)
-    return list(first.values())

@@ -1,4 +1,4 @@
-"""Section 6.1: are objects recognized that are off the center?"""
+"""Section 6.1: does the net recognize objects that are off the center?"""
 
 from typing import Any
 
@@ -8,8 +8,7 @@ from torch import nn
 
 from pipeline.data.loader import View
 from pipeline.data.store import Store
-from pipeline.evaluation.predict import rank_of_label
-from pipeline.evaluation.sample import sample, sample_batches
+from pipeline.evaluation.predict import rank_of_label, sample, sample_batches
 
 IMAGES = 1000
 SHIFTS = (0, 1 / 8, 1 / 4, 3 / 8)  # of the crop's side
@@ -18,9 +17,10 @@ DIRECTIONS = ((-1, 0), (1, 0), (0, -1), (0, 1))
 
 @torch.inference_mode()
 def error_when_shifted(net: nn.Module, store: Store, crop_px: int, batch_images: int) -> dict[str, Any]:
-    """Top-1 error in % on test images whose crop is moved from the center, mean over the four DIRECTIONS.
+    """Return the top-1 error in % on test images whose crop is moved from the center, mean over the four DIRECTIONS.
 
-    Beyond the canvas there is the mean image, zero to the net: the further the shift, the less of the object is seen.
+    Beyond the canvas lies the mean image, which is zero to the net: the further the shift, the less of the object is
+    seen.
     """
     device = next(net.parameters()).device
     image_size = store.meta.image_size

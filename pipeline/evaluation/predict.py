@@ -1,5 +1,6 @@
-"""What a trained net says about every image of a split, through one crop or averaged over ten."""
+"""What a trained net answers to the images of a split, through one crop or averaged over ten."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from pipeline.data.loader import View, view_batches
+from pipeline.data.loader import Batch, CropDataset, Indices, Preprocess, View, view_batches, view_plans
 from pipeline.data.store import SplitName, Store
 from pipeline.models.build import build
 from pipeline.params import Settings
@@ -17,7 +18,7 @@ TOP = 5
 
 
 def load_net(weights: Path, settings: Settings, classes: int) -> nn.Sequential:
-    """The net with its trained weights, ready to be asked. Raises safetensors' error where the file is damaged."""
+    """Return the net with its trained weights, in evaluation mode. Raises safetensors' error on a damaged file."""
     net = build(settings, classes)
     net.load_state_dict(load_file(weights))
     net.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -28,7 +29,7 @@ def load_net(weights: Path, settings: Settings, classes: int) -> nn.Sequential:
 def class_probabilities(
     net: nn.Module, store: Store, split: SplitName, crop_px: int, views: list[View], batch_images: int
 ) -> Tensor:
-    """Softmax averaged over `views` (section 4.1). Returns (N, classes) float32, in the split's order.
+    """Return the softmax averaged over `views` (section 4.1), (N, classes) float32, in the split's order.
 
     Raises ValueError where the net's answer to an image is not a number.
     """
@@ -46,10 +47,10 @@ def class_probabilities(
 
 
 def rank_of_label(probabilities: Tensor, labels: Tensor) -> Tensor:
-    """Rank of the true label (0: first), (N,) int64. probabilities: (N, classes), labels: (N,).
+    """Return the rank of the true label (0: first), (N,) int64. probabilities: (N, classes), labels: (N,).
 
-    Equal probabilities count against the net: whatever is not behind the true label is before it. Raises ValueError
-    where a probability is not a number.
+    A class of equal probability counts as ahead of the true label. Raises ValueError where a probability is not a
+    number.
     """
     if torch.isnan(probabilities).any():
         raise ValueError("a probability is not a number")
@@ -57,7 +58,7 @@ def rank_of_label(probabilities: Tensor, labels: Tensor) -> Tensor:
 
 
 def prediction_table(probabilities: Tensor, labels: Tensor) -> pd.DataFrame:
-    """One row for each image: label, rank of the true label, its probability, the best labels."""
+    """Return a row for each image: label, rank of the true label, its probability, and the TOP best labels."""
     own = probabilities.gather(1, labels[:, None])
     rank = rank_of_label(probabilities, labels)
     p, top = probabilities.topk(min(TOP, probabilities.shape[1]))
@@ -66,3 +67,19 @@ def prediction_table(probabilities: Tensor, labels: Tensor) -> pd.DataFrame:
     columns |= {f"top{k + 1}": top[:, k].numpy().astype(np.int16) for k in range(top.shape[1])}
     columns |= {f"p{k + 1}": p[:, k].numpy() for k in range(p.shape[1])}
     return pd.DataFrame(columns)
+
+
+def sample(images: int, at_most: int) -> Indices:
+    """Return indices spread evenly over a split of `images`: a split sorted by class is sampled in all its parts."""
+    count = min(images, at_most)
+    return np.arange(count) * images // count
+
+
+def sample_batches(
+    store: Store, split: SplitName, crop_px: int, batch_images: int, view: View, device: torch.device, indices: Indices
+) -> Iterator[Batch]:
+    """Yield the images of `indices`, in that order, without noise, on `device`; labels stay on the CPU."""
+    cuts, finish = CropDataset(store.split(split), crop_px), Preprocess(store.mean_image, crop_px)
+    for plan in view_plans(len(indices), batch_images, view):
+        cut = cuts[plan._replace(images=indices[plan.images])]
+        yield finish(cut.to(device))[0], cut.labels

@@ -45,7 +45,7 @@ def checked_report(_root_: Any) -> str:
     values.report = _report(_root_)
     try:
         data = params.validate(OmegaConf.to_container(values, resolve=True), "conf").data
-        from pipeline.data.previous import require_replaceable
+        from pipeline.data.destination import require_replaceable
 
         require_replaceable(paths.data(data.dataset), data)
     except UserError as error:

@@ -25,10 +25,9 @@ from tqdm import tqdm
 
 from pipeline.data import sources
 from pipeline.data.sources import Contents
-from pipeline.data.sources.contests import CONTESTS
+from pipeline.data.sources.imagenet import CONTESTS
 from pipeline.data.split import split_rows
-from pipeline.data.store import SplitName, store_bytes
-from pipeline.data.synthetic import write_noise
+from pipeline.data.store import SplitName, store_bytes, write_noise
 from pipeline.params import Data, Params, Settings
 from pipeline.runtime.cores import usable_cores, usable_memory
 from pipeline.training.pool import Task, Tell, run_tasks, worker_count

@@ -1,5 +1,7 @@
 """Where raw images come from. Each source is a module whose `load` returns `RawImages`; download.py fetches."""
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -16,10 +18,11 @@ from pipeline.params import Data
 
 AVAILABLE = ("fashion_mnist", "cifar10")
 MOST_BYTES = 1 << 30  # of one decoded image, as 8-bit RGB: 358 megapixels
+FEW = 10
 
 
 class Loaded(NamedTuple):
-    """Holds one image, or the reason why there is none."""
+    """One image, or the reason why there is none."""
 
     pixels: NDArray[np.uint8] | None  # canvas x canvas x C
     problem: str = ""
@@ -84,7 +87,7 @@ PUBLISHED = {"fashion_mnist": Contents(60_000, 10_000, 10, 1), "cifar10": Conten
 
 def contents(data: Data) -> Contents:
     """Return what was published of a data set, without reading it, or what a folder of images holds."""
-    from pipeline.data.sources.contests import CONTESTS
+    from pipeline.data.sources.imagenet import CONTESTS
 
     if contest := CONTESTS.get(data.dataset):
         return Contents(contest.images["train"], contest.images[contest.test], contest.classes, 3)
@@ -108,10 +111,10 @@ def load(data: Data) -> RawImages:
     Raises UserError where they are not there, or are not what the data set's name promises.
     """
     if data.folder is not None:
-        from pipeline.data.sources import cifar10, contests, folder, imagenet
+        from pipeline.data.sources import cifar10, folder, imagenet
 
         place = paths.root() / Path(data.folder).expanduser()
-        if data.dataset in contests.CONTESTS:
+        if data.dataset in imagenet.CONTESTS:
             return imagenet.load(data.dataset, place)
         if data.dataset == "fashion_mnist":
             raise UserError(
@@ -131,3 +134,29 @@ def load(data: Data) -> RawImages:
         )
     raw: RawImages = import_module(f"{__name__}.{data.dataset}").load()
     return raw
+
+
+def entries(folder: Path, layout: str, folders: bool = True) -> list[os.DirEntry[str]]:
+    """Return a folder's folders, or else its files, by name and without hidden ones.
+
+    Raises UserError, which states `layout`, where something else lies there.
+    """
+    try:
+        found = sorted((entry for entry in os.scandir(folder) if entry.name[0] != "."), key=lambda entry: entry.name)
+        for entry in found:
+            if not (entry.is_dir() if folders else entry.is_file()):
+                kind = "folder" if folders else "file"
+                raise UserError(f"{entry.path}: is no {kind}; {layout}: move it away")
+    except OSError as error:
+        raise UserError(f"{error.filename}: cannot be read ({error.strerror}); {layout} in data.folder") from error
+    return found
+
+
+def printable(name: str) -> str:
+    """Return a file's name with the bytes that are no UTF-8 escaped."""
+    return os.fsencode(name).decode(errors="backslashreplace")
+
+
+def few(names: Sequence[str]) -> str:
+    """Return the first ten names, and how many more there are."""
+    return ", ".join(names[:FEW]) + (f" and {len(names) - FEW} more" if len(names) > FEW else "")

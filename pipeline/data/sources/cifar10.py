@@ -1,4 +1,4 @@
-"""Reads the binary release of CIFAR-10 (Krizhevsky 2009), an archive of six files of records, in memory."""
+"""Reads the binary release of CIFAR-10 (Krizhevsky 2009): an archive of six files of records, read in memory."""
 
 import gzip
 import hashlib
@@ -7,15 +7,13 @@ import tarfile
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import paths
-from pipeline.data.sources import Arrays, RawImages
+from pipeline.data.sources import Arrays, RawImages, few
 from pipeline.data.sources.download import Refused, Unavailable, fetched, from_first, from_web
-from pipeline.data.sources.listing import few
 from pipeline.errors import UserError
 
 URL = "https://www.cs.toronto.edu/~kriz/"
@@ -78,29 +76,36 @@ def _read_kept(kept: Path) -> RawImages:
 
 def _read(called: str, folder: Path) -> RawImages:
     """Return the images of the archive in `folder`, which messages call `called`."""
-    with (folder / ARCHIVE).open("rb") as file:
-        found = hashlib.file_digest(file, partial(hashlib.md5, usedforsecurity=False)).hexdigest()
-        if found != MD5:
-            raise Refused(f"{called}: {file.tell()} bytes, whose MD5 is {found}; accepted is {MD5}")
-        file.seek(0)
-        try:
-            return _images(_members(file))
-        except Refused as refusal:
-            raise Refused(f"{called}: {refusal}") from refusal
+    packed = (folder / ARCHIVE).read_bytes()
+    found = hashlib.md5(packed, usedforsecurity=False).hexdigest()
+    if found != MD5:
+        raise Refused(f"{called}: {len(packed)} bytes, whose MD5 is {found}; accepted is {MD5}")
+    try:
+        return _images(_members(packed))
+    except Refused as refusal:
+        raise Refused(f"{called}: {refusal}") from refusal
 
 
-def _members(file: BinaryIO) -> dict[str, bytes]:
-    """Return the content of the files by their exact names; whatever else the archive holds is passed over."""
+def _members(packed: bytes) -> dict[str, bytes]:
+    """Return the content of the files by their exact names. Whatever else the archive holds is passed over."""
     members = {}
     try:
-        with gzip.open(file) as packed:
-            content = packed.read(MOST_BYTES + 1)
+        with gzip.open(io.BytesIO(packed)) as file:
+            content = file.read(MOST_BYTES + 1)
         if len(content) > MOST_BYTES:
             raise Refused(f"unpacks to more than {MOST_BYTES} bytes; accepted is at most that")
         with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:
             for member in islice(archive, MOST_MEMBERS):
-                if member.name in (*TRAIN, TEST, NAMES):
-                    members[member.name] = _content(archive, member)
+                if member.name not in (*TRAIN, TEST, NAMES):
+                    continue
+                member_file = archive.extractfile(member) if member.isreg() else None
+                if member_file is None:
+                    raise Refused(f"{member.name} is no file; accepted is a file")
+                least, most = (1, MOST_NAME_BYTES) if member.name == NAMES else (IMAGES * RECORD_BYTES,) * 2
+                if not least <= member.size <= most:
+                    accepted = f"{least} to {most}" if least < most else most
+                    raise Refused(f"{member.name} holds {member.size} bytes; accepted is {accepted}")
+                members[member.name] = member_file.read()
     except Refused:
         raise
     except Exception as error:  # whatever an unpacker raises on hostile bytes
@@ -109,17 +114,6 @@ def _members(file: BinaryIO) -> dict[str, bytes]:
         if name not in members:
             raise Refused(f"{name} is not in it; accepted are all of its {len(TRAIN) + 2} files")
     return members
-
-
-def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    file = archive.extractfile(member) if member.isreg() else None
-    if file is None:
-        raise Refused(f"{member.name} is no file; accepted is a file")
-    least, most = (1, MOST_NAME_BYTES) if member.name == NAMES else (IMAGES * RECORD_BYTES,) * 2
-    if not least <= member.size <= most:
-        accepted = f"{least} to {most}" if least < most else most
-        raise Refused(f"{member.name} holds {member.size} bytes; accepted is {accepted}")
-    return file.read()
 
 
 def _images(members: dict[str, bytes]) -> RawImages:

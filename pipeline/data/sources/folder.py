@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.sources import MOST_BYTES, Loaded, RawImages, decoding
-from pipeline.data.sources.listing import entries, few, printable
+from pipeline.data.sources import MOST_BYTES, Loaded, RawImages, decoding, entries, few, printable
 from pipeline.errors import UserError
 
 LAYOUT = "accepted is train/<class>/<image> and test/<class>/<image>"
