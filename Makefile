@@ -1,5 +1,4 @@
-# `make repro`: from a clean checkout to the report. `make test`: all tests that fit ten minutes.
-# Each target sets up what it needs; nothing is done twice.
+# `make help` lists the targets. Each sets up what it needs; nothing is done twice.
 SHELL := /bin/bash
 PYTHON ?= python3
 PORT ?= 5000
@@ -8,42 +7,49 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: repro repository test test-slow bench lint format ui clean new-environment
+.PHONY: repro help repository test test-slow bench lint format ui clean new-environment
 
-repro: repository $(VENV)/.installed
+repro: repository $(VENV)/.installed ## from a clean checkout to the report (what `make` alone does)
 	python -m pipeline check
 	dvc repro
 	python -m pipeline sync || true # what could not be sent is sent another time
 	python -m pipeline compare
 	@echo "The report: $$(python -c 'from pipeline import params, paths; print(paths.report(params.load().report))')/report.md"
 
-test: $(VENV)/.installed-dev
+test: $(VENV)/.installed-dev ## all tests but the slow ones
 	pytest
 
-test-slow: $(VENV)/.installed-dev
+test-slow: $(VENV)/.installed-dev ## the slow tests, and all that break something on purpose
 	pytest -m 'slow or fault' --faults=reports/faults.md
 
-bench: $(VENV)/.installed-dev
+bench: $(VENV)/.installed-dev ## speed beside a peer on the same work; needs an idle machine
 	python -m benchmarks
 
-lint: $(VENV)/.installed-dev
+lint: $(VENV)/.installed-dev ## ruff, mypy, and the contracts about imports
 	ruff check .
 	ruff format --check .
 	mypy
 	lint-imports
 
-format: $(VENV)/.installed-dev
+format: $(VENV)/.installed-dev ## ruff's corrections and formatting
 	ruff check --fix .
 	ruff format .
 
-ui: $(VENV)/.installed
+ui: $(VENV)/.installed ## the runs in MLflow's pages; PORT=5050 sets another port than 5000
 	python -m pipeline ui --port $(PORT)
 
-clean: # asks first; downloads and the environment stay
+clean: ## forget all runs and prepared images; asks first. Downloads and the environment stay
 	@$(PYTHON) -m pipeline.tools.clean $(YES)
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 repository: # before anything is installed
 	@$(PYTHON) -m pipeline.runtime.git
+
+# A mistyped target is answered with the list.
+.DEFAULT:
+	@echo "error: make has no target '$@'; accepted are:" >&2; $(MAKE) --no-print-directory help >&2; exit 2
 
 # A virtual environment that works is kept. One that is half made, or of an older Python, is made anew.
 ifneq ($(shell $(VENV)/bin/python -m pip --version >/dev/null 2>&1 && \

@@ -7,13 +7,13 @@ from pipeline.runtime.exit_status import exit_status
 
 def main() -> None:
     from pipeline import params
-    from pipeline.runtime import accelerator
+    from pipeline.runtime.cores import require_accelerator
     from pipeline.tracking import sync
     from pipeline.training import distributed, launch
     from pipeline.training.runs import train_all, unfinished_runs
 
     configuration = params.load()
-    accelerator.require(configuration.hardware.accelerator, configuration.hardware.devices)
+    require_accelerator(configuration.hardware.accelerator, configuration.hardware.devices)
     if launch.wanted(configuration.hardware) and unfinished_runs(configuration):
         launch.launch(configuration.hardware)
     train_all(configuration)

@@ -7,13 +7,13 @@ from pipeline.runtime.exit_status import exit_status
 
 def main() -> None:
     from pipeline import params, paths
-    from pipeline.runtime import accelerator
+    from pipeline.runtime.cores import require_accelerator
     from pipeline.runtime.files import require
     from pipeline.tracking import sync
     from pipeline.tuning import tune
 
     configuration = params.load()
-    accelerator.require(configuration.hardware.accelerator, configuration.hardware.devices)
+    require_accelerator(configuration.hardware.accelerator, configuration.hardware.devices)
     tune(configuration)
     require(*(paths.tune(configuration.scale, study) / "best.yaml" for study in configuration.used_studies()))
     sync.start()

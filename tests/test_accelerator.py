@@ -10,7 +10,7 @@ import torch
 
 from pipeline.errors import UserError
 from pipeline.params import Hardware
-from pipeline.runtime import accelerator
+from pipeline.runtime.cores import require_accelerator
 from tests.clone import ROOT, write_params
 from tests.tiny_params import tiny_params
 
@@ -41,18 +41,18 @@ def test_the_message_tells_a_cpu_build_from_a_missing_driver(
     monkeypatch.setattr(torch.version, "hip", None)
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
     with pytest.raises(UserError, match=reason):
-        accelerator.require("gpu", 1)
+        require_accelerator("gpu", 1)
 
 
 def test_more_devices_than_there_are_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
     monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
-    accelerator.require("gpu", 2)
+    require_accelerator("gpu", 2)
     with pytest.raises(UserError, match=r"hardware\.devices = 3: accepted is at most 2"):
-        accelerator.require("gpu", 3)
+        require_accelerator("gpu", 3)
 
 
 def test_no_gpu_is_needed_where_none_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
     for wanted in ("cpu", "auto"):
-        accelerator.require(wanted, 2)
+        require_accelerator(wanted, 2)

@@ -7,13 +7,12 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from pipeline import paths
-from pipeline.__main__ import differences
 from pipeline.data.store import Store
 from pipeline.errors import UserError
 from pipeline.params import Params, read_yaml, validate
 from pipeline.report.render import write_report
 from pipeline.runtime.checksums import SUMS, damage, write_sums
-from pipeline.tools.compose import composed
+from pipeline.tools.compose import composed, differences
 from pipeline.training.run import HISTORY, RUN, WEIGHTS, Run, train
 from pipeline.tuning import tune_variant
 from tests.fake_runs import fake_params, write_fake_runs

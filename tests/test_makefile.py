@@ -72,3 +72,16 @@ def test_a_folder_that_is_no_environment_is_not_deleted(tmp_path: Path, name: st
     (tmp_path / ".venv" / (name or "lib")).write_text("somebody's own")
     assert "move it away" in make(tmp_path, "new-environment").stderr
     assert (tmp_path / ".venv" / (name or "lib")).exists()
+
+
+def test_the_help_lists_each_target_that_people_call_with_a_line(tmp_path: Path) -> None:
+    lines = make(tmp_path, "help").stdout.splitlines()
+    targets = ["repro", "test", "test-slow", "bench", "lint", "format", "ui", "clean", "help"]
+    assert [line.split()[:2] for line in lines] == [["make", target] for target in targets]
+    assert all(len(line.split()) > 3 for line in lines)
+
+
+def test_a_mistyped_target_is_answered_with_the_list(tmp_path: Path) -> None:
+    done = make(tmp_path, "tset")
+    assert done.returncode != 0
+    assert done.stderr.startswith("error: make has no target 'tset'; accepted are:\nmake repro ")

@@ -128,7 +128,8 @@ def test_a_plan_is_measured_without_data_and_leaves_no_file(workplace: Path) -> 
     ("override", "message"),
     [
         ("scale=imagenet", "scale=imagenet: does not fit conf/ (In 'config': Could not find 'scale/imagenet'"),
-        ("train.epoch=1", "train.epoch=1: does not fit conf/ (Could not override 'train.epoch'."),
+        ("train.epoch=1", "train.epoch=1: train.epoch: unknown key; accepted: epochs, batch_images, lr, "),
+        ("a.b=1", "a.b=1: does not fit conf/ (Could not override 'a.b'."),
         ("train.epochs=few", "train.epochs=few: train.epochs = 'few': input should be a valid integer"),
     ],
 )

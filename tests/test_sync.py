@@ -82,7 +82,7 @@ def test_a_broken_server_costs_one_warning_and_the_store_is_filled_later(
     sync.run(background=True)
     (warning,) = capfd.readouterr().err.splitlines()
     assert warning.startswith(f"warning: {broken_server}: the MLflow store cannot be used (")
-    assert warning.endswith("`python -m pipeline sync` fills it from the files once it is back")
+    assert warning.endswith("`alexnet sync` fills it from the files once it is back")
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     sync.run(background=False)
     assert_every_metric_is_there_once()
@@ -114,7 +114,7 @@ def test_a_sending_that_does_not_end_is_ended_with_one_warning(workplace: Path, 
         )
     assert done.returncode == 2
     (warning,) = done.stderr.splitlines()
-    assert "sending to the MLflow store took longer than 0.5 s; `python -m pipeline sync` sends the rest" in warning
+    assert "sending to the MLflow store took longer than 0.5 s; `alexnet sync` sends the rest" in warning
 
 
 def test_the_stages_process_does_not_wait_and_its_child_is_out_of_reach_of_ctrl_c(

@@ -225,7 +225,7 @@ def test_a_database_of_another_mlflow_is_one_line_that_keeps_mlflows_own_remedy(
     assert line.startswith("error: sqlite:///")
     assert "run 'mlflow db upgrade <database_uri>'" in line
     assert "consult your database's documentation for more detail" in line  # the last that MLflow says of it
-    assert line.endswith("`python -m pipeline sync` fills it from the files once it is back")
+    assert line.endswith("`alexnet sync` fills it from the files once it is back")
 
 
 def test_a_folder_as_the_store_is_refused_with_mlflows_own_remedy(

@@ -1,10 +1,12 @@
-"""How many cores and how much memory this process may use."""
+"""How many cores and how much memory this process may use, and whether it can use a GPU."""
 
 import os
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
+
+from pipeline.errors import UserError
 
 CGROUPS = Path("/sys/fs/cgroup")
 MEMBERSHIP = Path("/proc/self/cgroup")
@@ -63,3 +65,19 @@ def _limit(files: tuple[Path, ...]) -> float | None:
         if float(quota) > 0:  # "max" or -1: no limit
             return float(quota) / float(period)
     return None
+
+
+def require_accelerator(accelerator: str, devices: int) -> None:
+    """Raise UserError where the configuration asks for a GPU, or for more of them, than torch can use."""
+    if accelerator != "gpu":
+        return
+    import torch
+
+    found = torch.accelerator.device_count() if torch.accelerator.is_available() else 0
+    if found == 0:
+        reason = "torch finds none; `nvidia-smi` tells whether there is a driver"
+        if torch.version.cuda is None and torch.version.hip is None:
+            reason = f"torch {torch.__version__} is a build for the CPU alone; install a CUDA build into .venv"
+        raise UserError(f"hardware.accelerator = 'gpu': no GPU can be used here ({reason}); accepted is cpu or auto")
+    if devices > found:
+        raise UserError(f"hardware.devices = {devices}: accepted is at most {found}, the GPUs of this machine")

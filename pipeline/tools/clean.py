@@ -23,8 +23,14 @@ EXPERIMENTS = {"Default", "alexnet"}
 
 
 def found(root: Path = Path()) -> list[Path]:
-    """The files and folders below `root` that the pipeline wrote and can make again."""
-    return [*_files(root / paths.PREPARED, STORE_FILES), *_files(root / paths.RUNS, RUN_FILES), *_whole(root)]
+    """Return the files and folders below `root` that the pipeline wrote and can make again."""
+    store, artifacts = root / "mlflow.db", root / paths.ARTIFACTS
+    chosen = [*_files(root / paths.PREPARED, STORE_FILES), *_files(root / paths.RUNS, RUN_FILES)]
+    chosen += sorted(path for name in STATE for path in (root / paths.STATE).glob(name))
+    whole = [root / ".dvc/cache", root / ".dvc/tmp"]
+    if store.is_file() and _only_ours(store):
+        whole = [store, artifacts, *whole]
+    return chosen + [path for path in whole if path.exists()]
 
 
 def main() -> int:
@@ -36,24 +42,23 @@ def main() -> int:
         return 0
     if "--yes" not in sys.argv[1:]:
         if not sys.stdin.isatty():
-            print(
-                "error: without a terminal to ask on, `make clean YES=--yes` deletes these",
-                file=sys.stderr,
-            )
+            print("error: without a terminal to ask on, `make clean YES=--yes` deletes these", file=sys.stderr)
             return 2
         if input(f"Delete what the pipeline wrote there ({len(chosen)} files and folders)? [y/N] ").lower() != "y":
             return 1
     for path in chosen:
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     for folder in (paths.PREPARED, paths.RUNS, paths.STATE):
-        _remove_empty(folder)
+        for path in [*sorted(folder.rglob("*"), reverse=True), folder]:
+            if path.is_dir() and not path.is_symlink() and not any(path.iterdir()):
+                path.rmdir()
         if folder.exists():
             print(f"left, since the pipeline did not write it: {', '.join(map(str, sorted(folder.iterdir())))}")
     return 0
 
 
 def _files(folder: Path, names: set[str]) -> Iterator[Path]:
-    """Those with one of the names, or with the name that a half-written one has. Links are not followed."""
+    """Yield files with one of the names, or with the name of a half-written one. Links are not followed."""
     if folder.is_symlink():
         return
     for path in sorted(folder.rglob("*")):
@@ -62,16 +67,8 @@ def _files(folder: Path, names: set[str]) -> Iterator[Path]:
             yield path
 
 
-def _whole(root: Path) -> Iterator[Path]:
-    store, artifacts = root / "mlflow.db", root / paths.ARTIFACTS
-    yield from sorted(path for name in STATE for path in (root / paths.STATE).glob(name))
-    if store.is_file() and _only_ours(store):
-        yield from (path for path in (store, artifacts) if path.exists())
-    yield from (path for path in (root / ".dvc/cache", root / ".dvc/tmp") if path.exists())
-
-
 def _only_ours(store: Path) -> bool:
-    """Whether the MLflow store holds no experiment but the pipeline's."""
+    """Return whether the MLflow store holds no experiment but the pipeline's."""
     try:
         with closing(sqlite3.connect(f"{store.resolve().as_uri()}?mode=ro", uri=True)) as connection:
             names = {name for (name,) in connection.execute("select name from experiments")}
@@ -79,14 +76,6 @@ def _only_ours(store: Path) -> bool:
     except sqlite3.Error:
         return False
     return names <= EXPERIMENTS and not others
-
-
-def _remove_empty(folder: Path) -> None:
-    for path in sorted(folder.rglob("*"), reverse=True):
-        if path.is_dir() and not path.is_symlink() and not any(path.iterdir()):
-            path.rmdir()
-    if folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir()):
-        folder.rmdir()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""reports/README.md: the reports of all scales side by side, from the files that they left."""
+"""`alexnet compare`: reports/README.md, the reports of all scales side by side, from the files that they left."""
 
 import os
 from collections import Counter
@@ -40,7 +40,7 @@ without the ingredient / with it. Where a claim is about a count, a share or an 
 
 @dataclass(frozen=True)
 class Scale:
-    """One folder of reports/. `claims` has a row for each claim, by id; none, and the reason, where it is damaged."""
+    """One folder of reports/. `claims` has a row for each claim, by id; where it is damaged, none and the reason."""
 
     folder: Path
     params: dict[str, Any]
@@ -53,43 +53,50 @@ def write(reports: Path) -> None:
 
 
 def compare(reports: Path) -> str:
-    """The page, from every <scale>/claims.csv and params.yaml (or the params.yaml beside `reports` that made it)."""
+    """Return the page, from every <scale>/claims.csv and params.yaml (or the params.yaml beside `reports`)."""
     scales = [_read(folder) for folder in sorted(reports.iterdir()) if _is_report(folder)]
-    parts = [INTRODUCTION, _overview(scales), "## Every claim", LEGEND, _every_claim(scales)]
-    missing = [row for claim in registry().claims if (row := _untested(claim, scales))]
-    parts += ["## Claims that no scale has run", markdown(pd.DataFrame(missing))]
+    overview = [_described(scale) for scale in scales]
+    claims = [
+        {"claim": f"`{claim.id}`", "section": claim.section, "statement": claim.statement, "paper": _paper(claim)}
+        | {code(scale.folder.name): _cell(claim, scale.claims) for scale in scales}
+        for claim in registry().claims
+    ]
+    untested = [row for claim in registry().claims if (row := _untested(claim, scales))]
+    parts = [INTRODUCTION, markdown(pd.DataFrame(overview), numbers=("seeds",))]
+    parts += ["## Every claim", LEGEND, markdown(pd.DataFrame(claims), numbers=("paper",))]
+    parts += ["## Claims that no scale has run", markdown(pd.DataFrame(untested))]
     return "\n\n".join(parts) + "\n"
 
 
 def _is_report(folder: Path) -> bool:
+    """Return whether a folder is the report of a scale of this project, and not one about a user's own images."""
     names = ("claims.csv", "report.md", "params.yaml")
-    there = folder.name != SMOKE and folder.name[0] != "." and any((folder / name).is_file() for name in names)
-    return there and not _is_of_other_images(folder)
-
-
-def _is_of_other_images(folder: Path) -> bool:
-    """Whether it is about a user's own images, and no scale of this project."""
+    if folder.name == SMOKE or folder.name[0] == "." or not any((folder / name).is_file() for name in names):
+        return False
     with suppress(UserError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
         values = read_yaml(folder / "params.yaml")
-        return values["report"] not in values["reports"].values()
-    return False
+        return values["report"] in values["reports"].values()
+    return True
 
 
 def _read(folder: Path) -> Scale:
-    params = _params(folder)
+    params: dict[str, Any] = {}
+    for path in (folder.parent.parent / "params.yaml", folder / "params.yaml"):  # an older one may have other keys
+        with suppress(UserError, UnicodeDecodeError):
+            values = read_yaml(path)
+            if isinstance(values, dict) and values.get("scale") == folder.name:
+                params = values
     try:
         return Scale(folder, params, _claims(folder / "claims.csv"))
     except FileNotFoundError:
         problem = "is missing"
-    except OSError as error:
-        problem = f"cannot be read: {escaped(error.strerror)}"
-    except ValueError as error:  # also what pandas raises, and text that is not UTF-8
-        problem = f"cannot be read: {escaped(error)}"
+    except (OSError, ValueError) as error:  # ValueError: also pandas' errors, and text that is not UTF-8
+        problem = f"cannot be read: {escaped(error.strerror if isinstance(error, OSError) else error)}"
     return Scale(folder, params, pd.DataFrame(columns=COLUMNS).set_index("id"), f"`claims.csv` {problem}")
 
 
 def _claims(path: Path) -> pd.DataFrame:
-    """The rows by id. Raises ValueError where they are not what a report writes."""
+    """Return the rows by id. Raises ValueError where they are not what a report writes."""
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
     if missing := [name for name in COLUMNS if name not in table]:
         raise ValueError(f"it has no column {', '.join(missing)}")
@@ -97,87 +104,46 @@ def _claims(path: Path) -> pd.DataFrame:
         raise ValueError(f"the row of {table['id'][short].iloc[0]} is cut off")
     if unknown := sorted({*table["verdict"]} - {*CLAIM_WORDS, NO_WORD}):
         raise ValueError(f"{unknown[0]!r} is no verdict")
-    if table["id"].duplicated().any():
-        raise ValueError(f"{table['id'][table['id'].duplicated()].iloc[0]} stands in it twice")
+    if (twice := table["id"].duplicated()).any():
+        raise ValueError(f"{table['id'][twice].iloc[0]} stands in it twice")
     for name in NUMBERS:
         table[name] = pd.to_numeric(table[name].replace("", None))
     return table.set_index("id")
 
 
-def _params(folder: Path) -> dict[str, Any]:
-    """What the scale was run with, as far as it is known; an older report's may have other keys than today's."""
-    for path in (folder / "params.yaml", folder.parent.parent / "params.yaml"):
-        try:
-            values = read_yaml(path)
-        except (UserError, UnicodeDecodeError):
-            continue
-        if isinstance(values, dict) and values.get("scale") == folder.name:
-            return values
-    return {}
-
-
-def _overview(scales: list[Scale]) -> str:
-    shown = []
-    for scale in scales:
-        data, net, seeds = (scale.params.get(key) for key in ("data", "net", "seeds"))
-        shown.append(
-            {
-                "scale": code(scale.folder.name),
-                "title": prose(_title(scale.params)),
-                "data": _data(data) if isinstance(data, dict) else NOTHING,
-                "net": _net(net) if isinstance(net, dict) else NOTHING,
-                "seeds": str(len(seeds)) if isinstance(seeds, list) else NOTHING,
-                "claims": scale.problem or _words(scale.claims),
-                "report": _link(scale.folder),
-            }
+def _described(scale: Scale) -> dict[str, str]:
+    """Return a scale's row of the overview."""
+    params, claims = scale.params, scale.claims
+    data, net, seeds = (params.get(key) for key in ("data", "net", "seeds"))
+    title = NOTHING
+    with suppress(KeyError, TypeError):  # an older report has its title in its params.yaml
+        title = str(
+            params.get("title") or f"{data_title(data['dataset'])}, {net_title(net['architecture'], net['width'])}"  # type: ignore[index]
         )
-    return markdown(pd.DataFrame(shown), numbers=("seeds",))
-
-
-def _title(params: dict[str, Any]) -> str:
-    """Earlier reports have it in their params.yaml; today it follows from data and net."""
-    with suppress(KeyError, TypeError):
-        return str(
-            params.get("title")
-            or f"{data_title(params['data']['dataset'])}, "
-            f"{net_title(params['net']['architecture'], params['net']['width'])}"
-        )
-    return NOTHING
-
-
-def _data(data: dict[str, Any]) -> str:
-    count = data.get("train_images")
-    return f"{escaped(data.get('dataset'))}, {f'{count:,}' if isinstance(count, int) else 'all'} training images"
-
-
-def _net(net: dict[str, Any]) -> str:
-    share = "" if net.get("width") == 1 else f", {net.get('width')} of its kernels"
-    return escaped(f"{net.get('architecture')}{share}, {net.get('crop_px')} px crops")
-
-
-def _words(claims: pd.DataFrame) -> str:
-    """How many claims earned each word, by their main metric."""
-    known = [claim.row_id(key) for claim in registry().claims for key in claim.figures]
+    images = crops = NOTHING
+    if isinstance(data, dict):
+        count = data.get("train_images")
+        counted = f"{count:,}" if isinstance(count, int) else "all"
+        images = f"{escaped(data.get('dataset'))}, {counted} training images"
+    if isinstance(net, dict):
+        share = "" if net.get("width") == 1 else f", {net.get('width')} of its kernels"
+        crops = escaped(f"{net.get('architecture')}{share}, {net.get('crop_px')} px crops")
     main = claims.index.intersection([_id(claim) for claim in registry().claims])
     counts = Counter(claims.loc[main, "verdict"])
-    told = [f"{counts[word]} {word}" for word in CLAIM_WORDS if counts[word]]
+    words = [f"{counts[word]} {word}" for word in CLAIM_WORDS if counts[word]]
+    known = [claim.row_id(key) for claim in registry().claims for key in claim.figures]
     if others := claims.index.difference(known).tolist():
-        told.append(f"not counted, as the claims no longer list them: {escaped(', '.join(others))}")
-    return ", ".join(told) or NOTHING
-
-
-def _link(folder: Path) -> str:
-    there = (folder / "report.md").is_file()
-    return f"[report.md]({quote(os.fsencode(folder.name))}/report.md)" if there else NOTHING
-
-
-def _every_claim(scales: list[Scale]) -> str:
-    shown = [
-        {"claim": f"`{claim.id}`", "section": claim.section, "statement": claim.statement, "paper": _paper(claim)}
-        | {code(scale.folder.name): _cell(claim, scale.claims) for scale in scales}
-        for claim in registry().claims
-    ]
-    return markdown(pd.DataFrame(shown), numbers=("paper",))
+        words.append(f"not counted, as the claims no longer list them: {escaped(', '.join(others))}")
+    page = f"[report.md]({quote(os.fsencode(scale.folder.name))}/report.md)"
+    return {
+        "scale": code(scale.folder.name),
+        "title": prose(title),
+        "data": images,
+        "net": crops,
+        "seeds": str(len(seeds)) if isinstance(seeds, list) else NOTHING,
+        "claims": scale.problem or ", ".join(words) or NOTHING,
+        "report": page if (scale.folder / "report.md").is_file() else NOTHING,
+    }
 
 
 def _paper(claim: Claim) -> str:
@@ -188,7 +154,7 @@ def _paper(claim: Claim) -> str:
 
 
 def _cell(claim: Claim, claims: pd.DataFrame) -> str:
-    """Effect, interval, pairs and verdict; the verdict alone where there is no effect."""
+    """Return effect, interval, pairs and verdict; the verdict alone where there is no effect."""
     if _id(claim) not in claims.index:
         return NOTHING
     row = claims.loc[_id(claim)]
@@ -196,21 +162,16 @@ def _cell(claim: Claim, claims: pd.DataFrame) -> str:
         return str(row["verdict"] or NOTHING)
     unsigned = claim.kind in ("exact", "absolute") or claim.unit == "ratio"
     effect = number(row["effect"], 0 if claim.unit == "count" else 2) if unsigned else signed(row["effect"])
-    return f"{effect}{UNITS[claim.unit]} {_certainty(row)}**{row['verdict'] or 'no verdict'}**"
-
-
-def _certainty(row: "pd.Series[Any]") -> str:
-    """Interval and number of pairs; nothing where no run is behind the figure."""
-    if not row["seeds"] > 0:
-        return ""
-    pairs = "1 pair" if row["seeds"] == 1 else f"{row['seeds']:g} pairs"
-    if pd.isna(row["low"]):
-        return f"({pairs}, no interval) "
-    return f"{between(row['low'], row['high'])}{' †' if '†' in row['reason'] else ''} ({pairs}) "
+    certainty = ""
+    if row["seeds"] > 0:  # else no run is behind the figure
+        pairs = "1 pair" if row["seeds"] == 1 else f"{row['seeds']:g} pairs"
+        interval = f"{between(row['low'], row['high'])}{' †' if '†' in row['reason'] else ''} ({pairs})"
+        certainty = f"({pairs}, no interval) " if pd.isna(row["low"]) else f"{interval} "
+    return f"{effect}{UNITS[claim.unit]} {certainty}**{row['verdict'] or 'no verdict'}**"
 
 
 def _untested(claim: Claim, scales: list[Scale]) -> dict[str, str] | None:
-    """The claim with the scales' reasons, if none of them has run it."""
+    """Return the claim with the scales' reasons, if none of them has run it."""
     rows = {scale.folder.name: scale.claims.loc[_id(claim)] for scale in scales if _id(claim) in scale.claims.index}
     if any(row["verdict"] not in NOT_RUN for row in rows.values()):
         return None

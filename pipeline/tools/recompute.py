@@ -1,4 +1,4 @@
-"""`python -m pipeline recompute`: whether a report's tables follow from its predictions, without runs or a training."""
+"""`alexnet recompute`: whether a report's tables follow from its predictions, without runs and without training."""
 
 import csv
 import io
@@ -20,28 +20,22 @@ def recompute(folder: Path) -> tuple[bool, str]:
     """
     results, checks = read_predictions(folder / PREDICTIONS)
     tables = {"claims.csv": frame(claim_rows(results, checks)), "questions.csv": frame(question_rows(results))}
-    differing = [
-        line for name, table in tables.items() for line in _differences(folder / name, table.to_csv(index=False))
-    ]
+    differing = []
+    for name, table in tables.items():
+        path = folder / name
+        try:
+            committed = path.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+            raise UserError(f"{path}: cannot be read ({reason}); `git checkout {path}` restores it") from error
+        rows = (csv.reader(io.StringIO(text)) for text in (committed, table.to_csv(index=False)))
+        for old, new in zip_longest(*rows, fillvalue=[]):
+            if old != new:
+                cells = zip_longest(COLUMNS, old, new, fillvalue="")
+                changed = (f"{column} is {b!r} (in the file {a!r})" for column, a, b in cells if a != b)
+                differing.append(f"{name} {(new or old)[0]}: {', '.join(changed)}")
     if not differing:
         counts = " and ".join(f"{name} ({len(table)} rows)" for name, table in tables.items())
         return True, f"{folder}: {counts} are the same when computed from {PREDICTIONS}"
     more = f"; and {len(differing) - SHOWN_ROWS} more" if len(differing) > SHOWN_ROWS else ""
     return False, f"{folder}: computed from {PREDICTIONS}, {'; '.join(differing[:SHOWN_ROWS])}{more}"
-
-
-def _differences(path: Path, computed: str) -> list[str]:
-    """Return a phrase for each row of the CSV file at `path` that is not the computed one."""
-    try:
-        committed = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise UserError(f"{path}: cannot be read ({reason}); `git checkout {path}` restores it") from error
-    phrases = []
-    rows = (csv.reader(io.StringIO(text)) for text in (committed, computed))
-    for old, new in zip_longest(*rows, fillvalue=[]):
-        if old != new:
-            cells = zip_longest(COLUMNS, old, new, fillvalue="")
-            changed = (f"{column} is {b!r} (in the file {a!r})" for column, a, b in cells if a != b)
-            phrases.append(f"{path.name} {(new or old)[0]}: {', '.join(changed)}")
-    return phrases

@@ -1,4 +1,7 @@
-"""Runs as jobs of a Slurm cluster, by submitit. What they leave in the resume folder `dvc repro` finds finished."""
+"""`alexnet submit`: runs as jobs of a Slurm cluster, by submitit.
+
+The jobs leave finished runs in the resume folder, where `dvc repro` finds them.
+"""
 
 from typing import Any
 
@@ -16,7 +19,7 @@ REQUEUES = 1000  # at a job's time limit: as often as a run needs
 
 
 class Training(Checkpointable):
-    """What a job does. Where it is stopped and started again, it goes on from the last epoch's checkpoint."""
+    """The work of a job. A job that is stopped and started again goes on from the last epoch's checkpoint."""
 
     def __call__(self, params: Params, variant: str) -> None:
         if params.hardware.processes > 1:
@@ -26,7 +29,7 @@ class Training(Checkpointable):
 
 
 def submit(params: Params, cluster: str, options: dict[str, Any]) -> list[Job[None]]:
-    """One job, of an array, for each run that is not finished. `cluster`, `options`: submitit's."""
+    """Submit one job of an array for each run that is not finished. `cluster`, `options`: submitit's."""
     singles = [params.model_copy(update={"seeds": [seed]}) for seed in params.seeds]
     pending = [
         (single, variant)
@@ -45,7 +48,7 @@ def submit(params: Params, cluster: str, options: dict[str, Any]) -> list[Job[No
 
 
 def submit_to_slurm(params: Params, options: list[str]) -> None:
-    """`options`: of sbatch, as name=value."""
+    """Submit all unfinished runs. `options`: of sbatch, as name=value. Raises UserError where there is no cluster."""
     hardware = params.hardware
     if hardware.threads is None:
         raise UserError("hardware.threads = null: accepted here is a number, which each process asks the cluster for")

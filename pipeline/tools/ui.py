@@ -1,4 +1,4 @@
-"""MLflow's pages about the runs, served to this machine alone."""
+"""`alexnet ui`: MLflow's pages about the runs, served to this machine alone."""
 
 import os
 import socket
@@ -16,25 +16,12 @@ SERVERS = ("http", "https", *paths.NO_PATHS)
 def serve(port: int) -> None:
     """Send what the store lacks, print the address of the pages, and become the MLflow server behind them.
 
-    Where the store is a server already, its address is all that there is to print. Raises UserError where the port
-    cannot be used.
+    Where the store is a server already, only its address is printed. Raises UserError where the port cannot be used.
     """
     store = paths.mlflow_store()
     if store.partition(":")[0] in SERVERS:
         print(f"The runs: {paths.without_passwords(store)}")
         return
-    _require_free(port)
-    sync.finish()
-    from pipeline.tracking import store as tracking
-
-    print(f"The runs: {tracking.page(f'http://{HOST}:{port}')}", flush=True)
-    command = [sys.executable, "-m", "mlflow", "ui", "--host", HOST, "--port", str(port), "--workers", "1"]
-    # No arguments, which everybody on the machine may read: an address may hold a password.
-    here = {"MLFLOW_BACKEND_STORE_URI": store, "MLFLOW_TRACKING_URI": store}
-    os.execve(sys.executable, command, NO_JOBS | os.environ | here)
-
-
-def _require_free(port: int) -> None:
     try:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
@@ -43,5 +30,13 @@ def _require_free(port: int) -> None:
         reason = error.strerror if isinstance(error, OSError) else "there is no such port"
         raise UserError(
             f"port {port} of {HOST} cannot be used ({reason}); name another one from 1024 to 65535, by "
-            "`make ui PORT=...` or `python -m pipeline ui --port ...`"
+            "`make ui PORT=...` or `alexnet ui --port ...`"
         ) from error
+    sync.finish()
+    from pipeline.tracking import store as tracking
+
+    print(f"The runs: {tracking.page(f'http://{HOST}:{port}')}", flush=True)
+    command = [sys.executable, "-m", "mlflow", "ui", "--host", HOST, "--port", str(port), "--workers", "1"]
+    # The store's address may hold a password, so it is no argument: everybody on the machine may read those.
+    here = {"MLFLOW_BACKEND_STORE_URI": store, "MLFLOW_TRACKING_URI": store}
+    os.execve(sys.executable, command, NO_JOBS | os.environ | here)

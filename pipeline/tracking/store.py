@@ -59,7 +59,7 @@ def sync() -> int:
         written = _send(found)
     except STORE_ERRORS as error:
         raise _store_error(
-            f"the MLflow store cannot be used ({_in_one_line(error)}); `python -m pipeline sync` fills it from the "
+            f"the MLflow store cannot be used ({_in_one_line(error)}); `alexnet sync` fills it from the "
             "files once it is back"
         ) from error
     if problems:
@@ -187,7 +187,7 @@ def _restore(client: mlflow.MlflowClient, experiment: str) -> None:
         command = f"MLFLOW_TRACKING_URI={quote(paths.mlflow_store())} mlflow experiments restore -x {experiment}"
         raise _store_error(
             f"the experiment {EXPERIMENT} was deleted there, and this user cannot restore it ({_in_one_line(error)}); "
-            f"`{command}`, run by a user who can, does; then `python -m pipeline sync` sends what is missing"
+            f"`{command}`, run by a user who can, does; then `alexnet sync` sends what is missing"
         ) from error
     print(f"MLflow: the experiment {EXPERIMENT} had been deleted; it is restored with its runs", file=sys.stderr)
 

@@ -110,7 +110,7 @@ def _at_most(seconds: float) -> Iterator[None]:
 
     def give_up() -> None:
         problem = f"{paths.mlflow_store()}: sending to the MLflow store took longer than {seconds} s"
-        remedy = "`python -m pipeline sync` sends the rest from the files"
+        remedy = "`alexnet sync` sends the rest from the files"
         print(paths.without_passwords(f"warning: {problem}; {remedy}"), file=sys.stderr)
         sys.stderr.flush()
         os._exit(2)

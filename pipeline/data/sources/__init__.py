@@ -16,7 +16,6 @@ from pipeline import paths
 from pipeline.errors import UserError
 from pipeline.params import Data
 
-AVAILABLE = ("fashion_mnist", "cifar10")
 MOST_BYTES = 1 << 30  # of one decoded image, as 8-bit RGB: 358 megapixels
 FEW = 10
 
@@ -82,6 +81,7 @@ class Contents(NamedTuple):
     channels: int
 
 
+# Data sets that are fetched where no folder of images is named.
 PUBLISHED = {"fashion_mnist": Contents(60_000, 10_000, 10, 1), "cifar10": Contents(50_000, 10_000, 10, 3)}
 
 
@@ -127,9 +127,9 @@ def load(data: Data) -> RawImages:
         if len(own.classes) == 1:
             raise UserError(f"{place / 'train'}: holds one class, {own.classes[0]}; accepted are at least two")
         return own
-    if data.dataset not in AVAILABLE:
+    if data.dataset not in PUBLISHED:
         raise UserError(
-            f"data.dataset = {data.dataset!r}: cannot be fetched; accepted is {', '.join(AVAILABLE)}, or data.folder, "
+            f"data.dataset = {data.dataset!r}: cannot be fetched; accepted is {', '.join(PUBLISHED)}, or data.folder, "
             "a folder that holds train/<class>/<image> and test/<class>/<image>, or ImageNet as it was downloaded"
         )
     raw: RawImages = import_module(f"{__name__}.{data.dataset}").load()
