@@ -52,7 +52,7 @@ class Record:
 
 
 def read(runs: Path) -> tuple[list[Record], list[str]]:
-    """The records, parents first; and what is wrong with files that none could be made of."""
+    """Return the records, parents first, and a problem for each file that could not be read."""
     problems: list[str] = []
     by_fingerprint: dict[str, Record] = {}
     for path in sorted(runs.glob("*/train/*")):
@@ -67,7 +67,7 @@ def read(runs: Path) -> tuple[list[Record], list[str]]:
 
 
 def _attempt(make: Callable[[Path], T], path: Path, problems: list[str]) -> T | None:
-    """What `make` reads from `path`. None where it is damaged, or gone, as it is while a stage replaces it."""
+    """Return what `make` reads from `path`: None where it is damaged, or gone, as it is while a stage replaces it."""
     try:
         verify(path)
         return make(path)
@@ -89,22 +89,17 @@ def _variant_records(train: Path, problems: list[str]) -> list[Record]:
         if record := _attempt(lambda path: _run_record(path, measured), path, problems):
             records[path.parent.name] = record
     errors = {int(k): seed["val"]["one_crop"]["error_top1"] for k, seed in measured.items() if "val" in seed}
-    median = records.get(f"seed-{median_seed(errors)}")
-    if median is not None:
-        folder = train / f"seed-{median_seed(errors)}"
+    folder = train / f"seed-{median_seed(errors)}"
+    if median := records.get(folder.name):
         median.model_of = _attempt(lambda weights: weights.parent, folder / "model.safetensors", problems)
-        figures = paths.report(_report_of(scale)) / "figures"
+        report = scale
+        with suppress(UserError):
+            values = read_yaml(paths.PARAMS)  # which may name another report, for other images than the scale's own
+            if isinstance(values, dict) and values.get("scale") == scale:
+                report = str(values.get("report", scale))
+        figures = paths.report(report) / "figures"
         median.figures = sorted(figures.glob("*.png")) if variant == "baseline" else []
     return list(records.values())
-
-
-def _report_of(scale: str) -> str:
-    """The folder of the scale's report: params.yaml may name another, for other images than the scale's own."""
-    with suppress(UserError):
-        values = read_yaml(paths.PARAMS)
-        if isinstance(values, dict) and values.get("scale") == scale:
-            return str(values.get("report", scale))
-    return scale
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -142,7 +137,7 @@ def _run_record(path: Path, measured: dict[str, Any]) -> Record:
 
 
 def _trial_records(path: Path) -> list[Record]:
-    """The study, and every trial as its child."""
+    """Return the study, and every trial as its child."""
     trials = pd.read_csv(path, keep_default_na=False)
     scale, variant = path.parts[-4], path.parts[-2]
     if trials.empty:

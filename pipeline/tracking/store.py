@@ -1,7 +1,7 @@
-"""MLflow as a view of the run files: one MLflow run for each fingerprint, sent as often as one likes.
+"""MLflow as a view of the run files: one MLflow run for each fingerprint.
 
-The files are the truth. `sync` compares each run's files with what the store was sent last and sends what differs;
-metrics carry the times of `history.csv`, so that sending twice adds nothing.
+The files are the truth. `sync` compares each run's files with what the store was sent last, and sends what differs.
+Metrics carry the times of `history.csv`, so that sending twice adds nothing.
 
 On one machine one process sends at a time (sync.py). Machines that share a server have no lock in common: where two
 send the same run at once, one of them gives way (`_claim`).
@@ -32,7 +32,7 @@ os.environ.setdefault("MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER", "false")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 import mlflow
-from mlflow.entities import Experiment, LifecycleStage, Metric, Param, Run, RunTag, ViewType
+from mlflow.entities import LifecycleStage, Metric, Param, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -40,6 +40,7 @@ for noisy in ("mlflow", "urllib3"):  # what fails is said once, by us
     logging.getLogger(noisy).setLevel(logging.CRITICAL)
 
 EXPERIMENT = "alexnet"
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 BATCH_METRICS = 1000  # the most that one call takes
 LONGEST_REASON = 1000  # characters: more than MLflow's remedies have, less than a proxy's page of HTML
 STORE_ERRORS = (MlflowException, SQLAlchemyError, sqlite3.Error, OSError)
@@ -49,13 +50,12 @@ SENDER = f"{socket.gethostname()}:{paths.root()}"
 def sync() -> int:
     """Send all finished runs under runs/ to the store. Returns the number of MLflow runs written.
 
-    Raises UserError if the store cannot be used, or if files are damaged: those of the other runs are sent before.
-    Nothing is lost then, a later call sends what is missing.
+    Raises UserError if the store cannot be used, or if files are damaged; the other runs are sent before. Nothing is
+    lost then: a later call sends what is missing.
     """
     found, problems = records.read(Path("runs"))
     try:
-        if file := paths.sqlite_file(paths.mlflow_store()):
-            _try_sqlite(file)
+        _prepare_sqlite()
         written = _send(found)
     except STORE_ERRORS as error:
         raise _store_error(
@@ -68,11 +68,10 @@ def sync() -> int:
 
 
 def page(server: str) -> str:
-    """The address at which an MLflow server compares the runs; the server's own where the store has none of them."""
+    """Return the address at which an MLflow server compares the runs; without runs in the store, the server's own."""
     experiment = None
     with suppress(*STORE_ERRORS):
-        if file := paths.sqlite_file(paths.mlflow_store()):
-            _try_sqlite(file)
+        _prepare_sqlite()
         experiment = mlflow.MlflowClient(paths.mlflow_store()).get_experiment_by_name(EXPERIMENT)
     if experiment is None:
         return server
@@ -80,28 +79,27 @@ def page(server: str) -> str:
     return f"{server}/#/experiments/{experiment.experiment_id}/runs?{query}"
 
 
-def _try_sqlite(file: Path) -> None:
-    """MLflow would try a file that cannot be used for minutes."""
-    _make_sqlite(file)
-    with closing(sqlite3.connect(file, timeout=5)) as connection:
-        connection.execute("select count(*) from sqlite_master")
+def _prepare_sqlite() -> None:
+    """Make the store where it is a SQLite file that is not there, and try it: MLflow itself would try for minutes.
 
-
-def _make_sqlite(path: Path) -> None:
-    """MLflow makes its tables in a second of many steps, and cannot use what a kill left of them: made aside, once.
-
-    For artifacts MLflow would name the working directory, in SQL that colons and quotes of a path break: it gets ours.
+    MLflow makes its tables in a second of many steps, and cannot use what a kill left of them. So they are made in a
+    temporary file. MLflow would also name the working directory for artifacts, in SQL that colons and quotes break.
     """
+    path = paths.sqlite_file(paths.mlflow_store())
+    if path is None:
+        return
     if not path.exists():
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
         with replacing(path) as temporary:
             temporary.unlink(missing_ok=True)
             SqlAlchemyStore(paths.sqlite_address(temporary), _artifacts())
+    with closing(sqlite3.connect(path, timeout=5)) as connection:
+        connection.execute("select count(*) from sqlite_master")
 
 
 def _artifacts() -> str:
-    return (paths.root() / "mlartifacts").as_uri()
+    return (paths.root() / paths.ARTIFACTS).as_uri()
 
 
 def _store_error(problem: str) -> UserError:
@@ -109,7 +107,7 @@ def _store_error(problem: str) -> UserError:
 
 
 def _in_one_line(error: Exception) -> str:
-    """What MLflow says, with the remedy that it names; of SQLAlchemy's errors, all but the statement."""
+    """Return what MLflow says, with the remedy that it names; of SQLAlchemy's errors, all but the statement."""
     return " ".join(str(error).split("\n[SQL", 1)[0].split())[:LONGEST_REASON]
 
 
@@ -118,7 +116,11 @@ def _send(found: list[Record]) -> int:
     client = mlflow.MlflowClient()
     experiment = _experiment(client)
     known = _known(client, experiment)
-    _close_abandoned(client, known, found)
+    current = {record.fingerprint for record in found}
+    for fingerprint, (run, *_) in known.items():
+        here = run.data.tags.get("sender", SENDER) == SENDER
+        if run.info.status == "RUNNING" and here and fingerprint not in current:  # its files went while it was sent
+            client.set_terminated(run.info.run_id, "KILLED")
     ids = {fingerprint: str(runs[0].info.run_id) for fingerprint, runs in known.items()}
     written = 0
     for record in found:
@@ -145,63 +147,45 @@ def _send(found: list[Record]) -> int:
     return written
 
 
-def _close_abandoned(client: mlflow.MlflowClient, known: dict[str, list[Run]], found: list[Record]) -> None:
-    """Runs whose sending was cut off here and whose files have gone since: nobody will send the rest."""
-    current = {record.fingerprint for record in found}
-    for fingerprint, (run, *_) in known.items():
-        here = run.data.tags.get("sender", SENDER) == SENDER
-        if run.info.status == "RUNNING" and here and fingerprint not in current:
-            client.set_terminated(run.info.run_id, "KILLED")
-
-
 def _experiment(client: mlflow.MlflowClient) -> str:
-    """Return the id of the experiment. It is made where there is none, and restored where somebody deleted it."""
-    experiment = client.get_experiment_by_name(EXPERIMENT) or _new_experiment(client)
-    if experiment.lifecycle_stage == LifecycleStage.DELETED:
-        _restore(client, str(experiment.experiment_id))
-    return str(experiment.experiment_id)
+    """Return the id of the experiment. It is made where there is none, and restored where somebody deleted it.
 
-
-def _new_experiment(client: mlflow.MlflowClient) -> Experiment:
-    artifacts = _artifacts() if paths.sqlite_file(paths.mlflow_store()) else None
-    kind = {"mlflow.experimentKind": "custom_model_development"}
-    try:
-        return client.get_experiment(client.create_experiment(EXPERIMENT, artifacts, kind))
-    except MlflowException:
-        experiment = client.get_experiment_by_name(EXPERIMENT)
-        if experiment is None:
-            raise
-        return experiment  # another machine was faster
-
-
-def _restore(client: mlflow.MlflowClient, experiment: str) -> None:
-    """Take the experiment back from MLflow's trash, with its runs. Raises UserError where the store does not allow it.
-
-    MLflow takes runs back that were deleted before it, too: `_send` keeps one of each fingerprint.
+    MLflow restores runs that were deleted before it, too: `_send` keeps one of each fingerprint. Raises UserError where
+    the store does not allow this user to restore it.
     """
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    if experiment is None:
+        artifacts = _artifacts() if paths.sqlite_file(paths.mlflow_store()) else None
+        try:
+            return str(client.create_experiment(EXPERIMENT, artifacts, EXPERIMENT_TAGS))
+        except MlflowException:
+            experiment = client.get_experiment_by_name(EXPERIMENT)  # another machine was faster
+            if experiment is None:
+                raise
+    name = str(experiment.experiment_id)
+    if experiment.lifecycle_stage != LifecycleStage.DELETED:
+        return name
     try:
-        client.restore_experiment(experiment)
+        client.restore_experiment(name)
     except MlflowException as error:
-        if client.get_experiment(experiment).lifecycle_stage == LifecycleStage.ACTIVE:
-            return  # another sender was faster
-        command = f"MLFLOW_TRACKING_URI={quote(paths.mlflow_store())} mlflow experiments restore -x {experiment}"
+        if client.get_experiment(name).lifecycle_stage == LifecycleStage.ACTIVE:
+            return name  # another sender was faster
+        command = f"MLFLOW_TRACKING_URI={quote(paths.mlflow_store())} mlflow experiments restore -x {name}"
         raise _store_error(
             f"the experiment {EXPERIMENT} was deleted there, and this user cannot restore it ({_in_one_line(error)}); "
             f"`{command}`, run by a user who can, does; then `alexnet sync` sends what is missing"
         ) from error
     print(f"MLflow: the experiment {EXPERIMENT} had been deleted; it is restored with its runs", file=sys.stderr)
+    return name
 
 
 def _known(client: mlflow.MlflowClient, experiment: str, query: str = "") -> dict[str, list[Run]]:
-    """The runs by fingerprint. More than one where a sender was killed while it gave way; the first is to stay."""
-    runs: list[Run] = []
-    token = None
-    while True:
-        page = client.search_runs([experiment], query, ViewType.ACTIVE_ONLY, page_token=token)
+    """Return the runs by fingerprint: several where a sender was killed while it gave way. The first is to stay."""
+    page = client.search_runs([experiment], query, ViewType.ACTIVE_ONLY)
+    runs: list[Run] = list(page)
+    while page.token:
+        page = client.search_runs([experiment], query, ViewType.ACTIVE_ONLY, page_token=page.token)
         runs += page
-        token = page.token
-        if not token:
-            break
     known: dict[str, list[Run]] = {}
     for run in sorted(runs, key=lambda run: ("sent" not in run.data.tags, run.info.run_id)):
         if "fingerprint" in run.data.tags:
@@ -210,10 +194,10 @@ def _known(client: mlflow.MlflowClient, experiment: str, query: str = "") -> dic
 
 
 def _claim(client: mlflow.MlflowClient, experiment: str, record: Record, ids: dict[str, str]) -> tuple[str, bool]:
-    """The id of the record's run, and whether it is ours to write.
+    """Return the id of the record's run, and whether this process is to write it.
 
-    A run is created, then kept only if there is no other of its fingerprint: of two that were created one after the
-    other, the later one always finds the earlier one and goes. Where both went, both wait for a while and try again.
+    A run is created, then kept only if no other has its fingerprint. Of two runs that were created one after the
+    other, the later sender always finds the earlier run and deletes its own. Where both did, both wait and try again.
     """
     tags = {"fingerprint": record.fingerprint, "sender": SENDER}
     if record.parent is not None:
@@ -241,7 +225,7 @@ def _write(client: mlflow.MlflowClient, run_id: str, record: Record) -> None:
 
 
 def _log_model(client: mlflow.MlflowClient, experiment: str, run_id: str, folder: Path) -> None:
-    """The net as an exported graph, which needs none of this project's code to be loaded and asked."""
+    """Log the net as an exported graph, which can be loaded and used without this project's code."""
     import torch
     from mlflow.models import Model, infer_signature
     from safetensors.torch import load_file

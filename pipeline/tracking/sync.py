@@ -1,4 +1,4 @@
-"""Filling the MLflow store beside the work: in a process of its own, one at a time, for a bounded time.
+"""`alexnet sync`: fills the MLflow store beside the work, in a process of its own, one at a time, for a bounded time.
 
 A sending may be killed at any instant: the next one goes on from what the store holds.
 """
@@ -38,12 +38,12 @@ def finish() -> None:
 
 
 def _environment() -> dict[str, str]:
-    """Without torchrun's mark, by which a sending would end with the training."""
+    """Return the environment without torchrun's mark, by which a sending would end with the training."""
     return {name: value for name, value in os.environ.items() if name != "TORCHELASTIC_RUN_ID"}
 
 
 def run(background: bool) -> None:
-    """Send what the store lacks. In the background, not where another one waits already: it will see the same files."""
+    """Send what the store lacks. In the background, do not where another sending waits: it will see the same files."""
     try:
         with _at_most(BACKGROUND_S if background else FOREGROUND_S), _turn(background):
             print(paths.without_passwords(f"MLflow: {_send()} runs written to {paths.mlflow_store()}"))
@@ -57,7 +57,7 @@ def run(background: bool) -> None:
 
 @contextmanager
 def _turn(background: bool) -> Iterator[None]:
-    """One sends and at most one waits in the background: whoever begins later reads the files later. Else: Timeout."""
+    """Have one process send, and one at most wait in the background; for a further one, raise Timeout."""
     paths.state().mkdir(parents=True, exist_ok=True)
     waiting, sending = (FileLock(paths.state() / f"mlflow-{name}.lock") for name in ("waiting", "sending"))
     with waiting.acquire(blocking=not background):
@@ -69,8 +69,9 @@ def _turn(background: bool) -> Iterator[None]:
 
 
 def _send() -> int:
-    """The number of runs written. MLflow, which takes seconds to import, is asked only where something has changed."""
-    remembered, files = paths.state() / "mlflow-sent.json", _stamps(_files())
+    """Return the number of runs written. MLflow, which takes seconds to import, is used only if a file has changed."""
+    remembered = paths.state() / "mlflow-sent.json"
+    files = _stamps([Path(__file__).with_name("store.py"), *(path for name in SENT for path in Path().glob(name))])
     with suppress(OSError, ValueError):
         if json.loads(remembered.read_text()) == [files, _store_stamp()]:
             return 0
@@ -82,20 +83,14 @@ def _send() -> int:
     return written
 
 
-def _files() -> Iterable[Path]:
-    yield Path(__file__).with_name("store.py")
-    for pattern in SENT:
-        yield from Path().glob(pattern)
-
-
 def _store_stamp() -> dict[str, list[int]]:
-    """Empty for a server: what it holds can only be asked for."""
+    """Return the stamp of a SQLite file. It is empty for a server, which would have to be asked."""
     file = paths.sqlite_file(paths.mlflow_store())
     return _stamps([file]) if file else {}
 
 
 def _stamps(files: Iterable[Path]) -> dict[str, list[int]]:
-    """Size, time of change and inode, by name."""
+    """Return size, time of change and inode, by name."""
     stamps = {}
     for path in sorted(files):
         with suppress(FileNotFoundError):
@@ -106,7 +101,7 @@ def _stamps(files: Iterable[Path]) -> dict[str, list[int]]:
 
 @contextmanager
 def _at_most(seconds: float) -> Iterator[None]:
-    """Then the process ends: a library that hangs may catch an exception, or never get it."""
+    """End the process after so many seconds. A library that hangs might catch an exception, or never get it."""
 
     def give_up() -> None:
         problem = f"{paths.mlflow_store()}: sending to the MLflow store took longer than {seconds} s"
