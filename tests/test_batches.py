@@ -43,7 +43,7 @@ def test_a_batch_is_the_crop_minus_the_mean_image_mirrored_where_asked(store: St
 
 
 def test_pixels_keep_the_raw_scale_of_0_to_255(store: Store) -> None:
-    (all_of_it,) = view_plans(len(store.split("train").labels), 500, one_crop(IMAGE_SIZE, CROP_PX)[0])
+    (all_of_it,) = view_plans(np.arange(48), 500, one_crop(IMAGE_SIZE, CROP_PX)[0])
     x, _ = batch(store, all_of_it)
     assert 30 < x.std().item() < 128
 

@@ -18,7 +18,7 @@ from PIL import Image
 from pipeline.data import sources
 from pipeline.data.prepare import prepare
 from pipeline.data.sources import RawImages, imagenet
-from pipeline.data.sources.imagenet import Files, InArchive
+from pipeline.data.sources.imagenet import Files
 from pipeline.data.store import Store
 from pipeline.errors import UserError
 from pipeline.params import Data
@@ -94,8 +94,9 @@ def test_the_official_validation_set_of_2010_may_be_left_out_but_not_in_part(tmp
     assert len(loaded(tmp_path / "download", "imagenet2010").test.labels) == 30
 
 
-def in_archive(images: sources.Images) -> InArchive:
-    assert isinstance(images, InArchive)
+def in_archive(images: sources.Images) -> Files:
+    assert isinstance(images, Files)
+    assert images.members is not None
     return images
 
 
@@ -138,7 +139,7 @@ def test_real_files_in_the_nested_archive_are_decoded_and_resized_as_pillow_does
     archive = made.write_tar(tmp_path / "train.tar", {"n00000001.tar": tar({"a": b"a"}), "n02119789.tar": inner})
     outer = imagenet.index_tar(archive, "outer")
     members = imagenet.index_tar(archive, "inner", int(outer.offsets[1]), int(outer.offsets[1] + outer.sizes[1]))
-    images = InArchive("train", WNIDS, archive, members.names, np.zeros(200, np.int64), *members[1:])
+    images = Files("train", WNIDS, archive, members.names, np.zeros(200, np.int64), members)
     assert [images.name(row) for row in range(200)] == [f"train/n02119789/{file.name}" for file in files]
     for row, file in enumerate(files):
         if row % 4 == 0:
@@ -212,7 +213,7 @@ def test_an_index_goes_to_another_process_in_few_bytes_for_each_image(tmp_path: 
     files = {f"n02119789_{number}.JPEG": b"x" for number in range(20_000)}
     archive = made.write_tar(tmp_path / "train.tar", files)
     members = imagenet.index_tar(archive, "archive")
-    images = InArchive("train", WNIDS, archive, members.names, np.zeros(20_000, np.int64), *members[1:])
+    images = Files("train", WNIDS, archive, members.names, np.zeros(20_000, np.int64), members)
     pickled = pickle.dumps(images)
     assert len(pickled) < 50 * 20_000  # 64 MB for ImageNet's 1,281,167
     program = "import pickle, sys; print(pickle.load(sys.stdin.buffer).content(19_999))"

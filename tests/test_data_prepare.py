@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from pipeline.data import sources
+from pipeline.data.decoding_workers import PixelSums
 from pipeline.data.prepare import prepare
 from pipeline.data.sources import Arrays, RawImages
-from pipeline.data.statistics import PixelStatistics, Sums
 from pipeline.data.store import Store
 from pipeline.errors import UserError
 from pipeline.params import Data
@@ -134,10 +134,9 @@ def test_grey_images_vary_in_brightness_only(grey: RawImages, tmp_path: Path) ->
 
 
 def test_statistics_do_not_depend_on_how_images_are_batched(raw: RawImages) -> None:
-    whole, parts = PixelStatistics(8, raw.channels), PixelStatistics(8, raw.channels)
-    whole.add(Sums.of(pixels(raw.train)))
+    whole, parts = PixelSums.of(pixels(raw.train)), PixelSums.zero(8, raw.channels)
     for batch in np.array_split(pixels(raw.train), 7):
-        parts.add(Sums.of(batch))
+        parts.add(PixelSums.of(batch))
     assert whole.mean_image().tobytes() == parts.mean_image().tobytes()
     assert whole.rgb_components() == parts.rgb_components()
 

@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import signal
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -18,14 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.sources import Images
-from pipeline.data.statistics import Sums
 from pipeline.data.store import SplitName
 from pipeline.errors import UserError
-from pipeline.runtime.files import pieces
-from pipeline.runtime.signals import only_at_check
+from pipeline.runtime.signals import leave_to_parent, only_at_check
 
 BATCH_BYTES = 4 << 20  # of pixels: what a core's caches hold
 AHEAD = 4  # batches for each worker that are under way at a time: more would pile up where the parent is slower
+BLOCK_PIXELS = 65536  # 255² times as many fit 32 bits
+DECIMALS = 9  # of eigenvectors and deviations: beyond them, LAPACK's last bits differ between CPUs
 
 Rows = dict[SplitName, NDArray[np.intp]]  # of the source, for each split of the store
 
@@ -40,13 +39,71 @@ class Batch(NamedTuple):
     rows: NDArray[np.intp]
 
 
+@dataclass
+class PixelSums:
+    """Sums over images, in integers: they are the same whatever the batches, their order and the machine."""
+
+    images: int
+    values: NDArray[np.uint32] | NDArray[np.int64]  # H x W x C
+    products: NDArray[np.int64]  # C x C, over all pixels
+
+    @classmethod
+    def zero(cls, image_size: int, channels: int) -> "PixelSums":
+        values = np.zeros((image_size, image_size, channels), np.int64)
+        return cls(0, values, np.zeros((channels, channels), np.int64))
+
+    @classmethod
+    def of(cls, batch: NDArray[np.uint8]) -> "PixelSums":
+        """Return the sums of a batch, N x H x W x C, of fewer than 2^24 images."""
+        channels = batch.shape[-1]
+        products = np.zeros((channels, channels), np.int64)
+        pixels = batch.reshape(-1, channels)
+        for start in range(0, len(pixels), BLOCK_PIXELS):
+            block = pixels[start : start + BLOCK_PIXELS]
+            planes = [block[:, channel].astype(np.uint16) for channel in range(channels)]
+            for row in range(channels):
+                for column in range(row, channels):
+                    products[row, column] += (planes[row] * planes[column]).sum(dtype=np.uint32)
+        lower = np.tril_indices(channels, -1)
+        products[lower] = products.T[lower]
+        return cls(len(batch), batch.sum(0, dtype=np.uint32), products)
+
+    def add(self, other: "PixelSums") -> None:
+        self.images += other.images
+        self.values += other.values
+        self.products += other.products
+
+    def mean_image(self) -> NDArray[np.float32]:
+        """Return the mean at each pixel, H x W x C."""
+        return (self.values / self.images).astype(np.float32)
+
+    def rgb_components(self) -> tuple[list[list[float]], list[float]]:
+        """Return section 4.1's eigenvectors (columns, by falling eigenvalue) and the square roots of eigenvalues."""
+        pixels = self.images * self.values[..., 0].size
+        sums, products = (
+            self.values.sum((0, 1)).astype(object),
+            self.products.astype(object),
+        )  # exact: Python's integers
+        exact = (pixels * products - np.outer(sums, sums)) / pixels**2
+        covariance = np.broadcast_to(exact.astype(np.float64), (3, 3))  # gray counts as R = G = B
+        if len(self.products) == 1:  # two eigenvalues are 0, so that their vectors are ours to choose
+            vectors = np.array([[1, 1, 1], [1, -1, 1], [1, 0, -2]]) / np.sqrt([3, 2, 6])
+            values = np.array([covariance.trace(), 0, 0])
+        else:
+            values, vectors = np.linalg.eigh(covariance)
+            values, vectors = values[::-1].clip(min=0), vectors[:, ::-1]
+        vectors = vectors.round(DECIMALS)
+        leading = np.take_along_axis(vectors, (vectors != 0).argmax(0)[np.newaxis], 0)  # first that is not 0: 1 x 3
+        return (vectors * np.sign(leading) + 0.0).tolist(), np.sqrt(values).round(DECIMALS).tolist()
+
+
 class Outcome(NamedTuple):
     """What is known of a batch once its images are written."""
 
     batch: Batch
     problems: dict[int, str]  # why there is no image, by its row in the store
     sha256: NDArray[np.uint8]  # N x 32: of each image's file, 0 where it has none
-    sums: Sums | None  # of the usable images, for the train split
+    sums: PixelSums | None  # of the usable images, for the train split
 
 
 @dataclass(frozen=True)
@@ -98,13 +155,7 @@ class Writer:
             else:
                 written[place] = loaded.pixels
         usable = np.delete(written, [row - first for row in problems], 0) if problems else written
-        return Outcome(batch, problems, sha256, Sums.of(usable) if split == "train" else None)
-
-    def content(self, batch: Batch) -> Iterator[bytes]:
-        """Yield the bytes of the array file that hold the batch, in pieces; the first batch has the header too."""
-        array = np.lib.format.open_memmap(self.path(batch.split), "r")
-        start, end = (array.offset + row * array[0].nbytes for row in (batch.first, batch.first + len(batch.rows)))
-        return pieces(self.path(batch.split), start if batch.first else 0, end - start if batch.first else end)
+        return Outcome(batch, problems, sha256, PixelSums.of(usable) if split == "train" else None)
 
 
 @contextmanager
@@ -143,8 +194,7 @@ def _begin(writer: Writer) -> None:
     """Prepare a worker: it leaves Ctrl-C to its parent, and ends with it."""
     global _writer
     _writer = writer
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    leave_to_parent()
     parent = multiprocessing.parent_process()
     assert parent is not None
 

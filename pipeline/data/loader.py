@@ -4,7 +4,6 @@
 it on the net's device: minus the mean image, mirrored, with color noise.
 """
 
-import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -21,6 +20,7 @@ from pipeline.paper import recipe as paper
 from pipeline.params import Settings
 from pipeline.runtime.hardware import CPU, loader_workers
 from pipeline.runtime.random_streams import generator
+from pipeline.runtime.signals import leave_to_parent
 
 NOISY_DROPS = 2  # drops of the learning rate after which the source's color noise ends
 
@@ -228,11 +228,11 @@ def ten_crops(image_size: int, crop_px: int) -> list[View]:
     return [View(top, left, mirror) for mirror in (False, True) for top, left in corners]
 
 
-def view_plans(images: int, batch_images: int, view: View) -> list[BatchSpec]:
-    """Plan all images in their order, through one view, without noise."""
+def view_plans(images: Indices, batch_images: int, view: View) -> list[BatchSpec]:
+    """Plan batches of some images in the given order, through one view, without noise."""
     plans = []
-    for start in range(0, images, batch_images):
-        batch = np.arange(start, min(start + batch_images, images))
+    for start in range(0, len(images), batch_images):
+        batch = images[start : start + batch_images]
         place = np.full_like(batch, view.top), np.full_like(batch, view.left)
         plans.append(BatchSpec(batch, *place, np.full(len(batch), view.mirror), None, 1.0))
     return plans
@@ -253,18 +253,27 @@ def view_loader(
     view: View,
     share: Shard = WHOLE,
     device: torch.device = CPU,
+    images: Indices | None = None,
 ) -> DataLoader[RawBatch]:
+    """Load `images` of a split, by default all in their order, through one view and without noise."""
     cuts = CropDataset(store.split(split), crop_px)
-    plans = [share.of(plan) for plan in view_plans(len(cuts), batch_images, view)]
+    chosen = np.arange(len(cuts)) if images is None else images
+    plans = [share.of(plan) for plan in view_plans(chosen, batch_images, view)]
     return DataLoader(cuts, sampler=plans, batch_size=None, **_ahead(device))
 
 
 def view_batches(
-    store: Store, split: SplitName, crop_px: int, batch_images: int, view: View, device: torch.device
+    store: Store,
+    split: SplitName,
+    crop_px: int,
+    batch_images: int,
+    view: View,
+    device: torch.device,
+    images: Indices | None = None,
 ) -> Iterator[Batch]:
-    """Yield all images of a split in their order, through one view, on `device`; labels stay on the CPU."""
+    """Yield what `view_loader` loads as batches on `device`; labels stay on the CPU."""
     finish = Preprocess(store.mean_image, crop_px)
-    for cut in view_loader(store, split, crop_px, batch_images, view, device=device):
+    for cut in view_loader(store, split, crop_px, batch_images, view, device=device, images=images):
         yield finish(cut.to(device))[0], cut.labels
 
 
@@ -273,11 +282,5 @@ def _ahead(device: torch.device) -> dict[str, Any]:
     processes = loader_workers(device)
     if not processes:
         return {}
-    options = {"worker_init_fn": _leave_signals, "multiprocessing_context": "fork"}  # fork copies no image
+    options = {"worker_init_fn": leave_to_parent, "multiprocessing_context": "fork"}  # fork copies no image
     return options | {"num_workers": processes, "persistent_workers": True, "pin_memory": device.type == "cuda"}
-
-
-def _leave_signals(_: int) -> None:
-    """Leave Ctrl-C to the parent, which ends this process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -13,11 +13,9 @@ from tqdm import tqdm
 
 from pipeline import paths
 from pipeline.data import destination, sources
-from pipeline.data.decoding_workers import Outcome, Rows, Writer, outcomes
-from pipeline.data.sources import Images, RawImages
-from pipeline.data.split import print_unrepresented, split_rows
-from pipeline.data.statistics import PixelStatistics
-from pipeline.data.store import ARRAYS, PART_BYTES, Meta, Skipped, SplitName, checksum, store_bytes
+from pipeline.data.decoding_workers import Outcome, PixelSums, Rows, Writer, outcomes
+from pipeline.data.sources import Images, RawImages, few
+from pipeline.data.store import ARRAYS, Meta, Skipped, SplitName, checksum, store_bytes
 from pipeline.errors import UserError
 from pipeline.params import Data
 from pipeline.runtime.cores import usable_cores
@@ -25,6 +23,8 @@ from pipeline.runtime.files import replacing_folder, write_json
 from pipeline.runtime.locks import locked
 
 SKIPPED_SHARE = 0.01  # of a split's images, at most
+
+Counts = NDArray[np.intp]  # of images, by class
 
 
 def prepare(data: Data, out: Path, workers: int | None = None) -> None:
@@ -45,7 +45,15 @@ def prepare(data: Data, out: Path, workers: int | None = None) -> None:
                 return
         raw = sources.load(data)
         rows = split_rows(data, raw.train.labels, raw.test.labels)
-        print_unrepresented(raw, rows)
+        for title, split, taken in (("validation", raw.train, rows["val"]), ("test", raw.test, rows["test"])):
+            sizes, shares = (
+                np.bincount(labels, minlength=len(raw.classes)) for labels in (split.labels, split.labels[taken])
+            )
+            if names := [f"{raw.classes[label]} ({sizes[label]})" for label in np.flatnonzero(shares == 0)]:
+                print(
+                    f"prepare: {len(names)} of {len(raw.classes)} classes get no {title} image, as they have too few "
+                    f"(in parentheses): {few(names)}"
+                )
         images = sum(map(len, rows.values()))
         needed_bytes = store_bytes(images, data.image_size, raw.channels)
         with _refusals(out, needed_bytes):
@@ -53,122 +61,6 @@ def prepare(data: Data, out: Path, workers: int | None = None) -> None:
                 print(f"prepare: {images} images; {destination.require_space(out, needed_bytes)}", flush=True)
                 _write_store(store, data, raw, rows, most_bytes, workers)
             destination.remember(out, key)
-
-
-def _write_store(store: Path, data: Data, raw: RawImages, rows: Rows, most_bytes: int, workers: int) -> None:
-    images: dict[SplitName, Images] = {"train": raw.train, "val": raw.train, "test": raw.test}
-    writer = Writer(images, store, data.image_size, raw.channels, most_bytes)
-    writer.create(rows)
-    records = {split: Record(writer, split, rows[split]) for split in rows}
-    statistics = PixelStatistics(data.image_size, raw.channels)
-    with (
-        outcomes(writer, writer.batches(rows), workers) as written,
-        tqdm(total=sum(map(len, rows.values())), unit=" images", desc="prepare", disable=None) as bar,
-    ):
-        for outcome in written:
-            records[outcome.batch.split].add(outcome)
-            if outcome.sums is not None:
-                statistics.add(outcome.sums)
-            bar.update(len(outcome.batch.rows))
-    labels = {split: record.write_labels() for split, record in records.items()}
-    for label in np.flatnonzero(np.bincount(labels["train"], minlength=len(raw.classes)) == 0).tolist():
-        raise UserError(
-            f"data.folder: no training image of {raw.classes[label]} can be used; accepted is at least one of each "
-            f"class. Replace such files, or remove the class: {_first(records['train'].skipped(label))}"
-        )
-    np.save(store / "mean_image.npy", statistics.mean_image(), allow_pickle=False)
-    eigenvectors, std = statistics.rgb_components()
-    known = {f"{split}/images.npy": record.checksum() for split, record in records.items()}
-    meta = Meta(
-        dataset=data.dataset,
-        image_size=data.image_size,
-        channels=raw.channels,
-        classes=raw.classes,
-        counts={split: len(those) for split, those in labels.items()},
-        sources=raw.sources
-        or {"train": _files_sha256(records["train"], records["val"]), "test": _files_sha256(records["test"])},
-        rgb_eigenvectors=eigenvectors,
-        rgb_std=std,
-        skipped=[file for record in records.values() for file in record.skipped()],
-        sha256={array: known.get(array) or checksum(store / array) for array in ARRAYS},
-    )
-    write_json(store / "meta.json", meta.model_dump())
-
-
-class Record:
-    """Collects what becomes known of a split's images while the workers write them."""
-
-    def __init__(self, writer: Writer, split: SplitName, rows: NDArray[np.intp]) -> None:
-        self.writer, self.split = writer, split
-        self.images, self.rows = writer.images[split], rows  # of the source
-        self.path = writer.path(split)
-        self.problems: dict[int, str] = {}  # why there is no image, by its row in the store
-        self.file_sha256 = np.zeros((len(rows), 32), np.uint8)  # of each image's file, 0 where it could not be read
-        self._digest = hashlib.sha256() if self.path.stat().st_size <= PART_BYTES else None
-
-    def add(self, outcome: Outcome) -> None:
-        """Take in the next batch. Raises UserError, naming files, where too many of the split cannot be used."""
-        first, rows = outcome.batch.first, outcome.batch.rows
-        self.problems |= outcome.problems
-        self.file_sha256[first : first + len(rows)] = outcome.sha256
-        if self._digest is not None:  # small arrays: the workers go on meanwhile
-            for content in self.writer.content(outcome.batch):
-                self._digest.update(content)
-        if len(self.problems) > SKIPPED_SHARE * len(self.rows):
-            raise UserError(
-                f"data.folder: more than {SKIPPED_SHARE:.0%} of the {len(self.rows)} {self.split} images cannot be "
-                f"used; accepted is at most that. Replace or remove such files: {_first(self.skipped())}"
-            )
-
-    def skipped(self, label: int | None = None) -> list[Skipped]:
-        """Return the files that cannot be used, of one class or of all."""
-        rows = [row for row in self.problems if label is None or self.images.labels[self.rows[row]] == label]
-        return [Skipped(file=self.images.name(int(self.rows[row])), reason=self.problems[row]) for row in rows]
-
-    def write_labels(self) -> NDArray[np.int64]:
-        """Leave out the images that are missing; write, and return, the labels of the others."""
-        labels = self.images.labels[self.rows]
-        if self.problems:
-            labels = labels[_leave_out(self.path, sorted(self.problems))]
-        np.save(self.path.with_name("labels.npy"), labels, allow_pickle=False)
-        return labels
-
-    def checksum(self) -> str:
-        """Return what store.checksum returns for the array of images, sooner where none is missing."""
-        return checksum(self.path) if self._digest is None or self.problems else self._digest.hexdigest()
-
-
-def _first(skipped: list[Skipped]) -> str:
-    return "; ".join(f"{file.file}: {file.reason}" for file in skipped[:3]) + ("; …" if len(skipped) > 3 else "")
-
-
-def _leave_out(path: Path, missing: list[int]) -> NDArray[np.intp]:
-    """Shorten an array file: its last rows take the places of those that are missing.
-
-    Returns which row now stands where.
-    """
-    images = np.lib.format.open_memmap(path, "r+")
-    kept = len(images) - len(missing)
-    order = np.arange(len(images))
-    order[[row for row in missing if row < kept]] = np.setdiff1d(order[kept:], missing)
-    order = order[:kept]
-    for place in np.flatnonzero(order != np.arange(kept)):
-        images[place] = images[order[place]]
-    with path.open("r+b") as file:  # the header of a shorter array is as long: the format leaves room for digits
-        description = {"descr": "|u1", "fortran_order": False, "shape": (kept, *images.shape[1:])}
-        np.lib.format.write_array_header_1_0(file, description)
-        file.truncate(file.tell() + images[:kept].nbytes)
-    return order
-
-
-def _files_sha256(*records: Record) -> str:
-    """Return the checksum of the files of the source's split: that of what sha256sum prints, sorted by name."""
-    names = [record.images.name(row) for record in records for row in record.rows.tolist()]
-    digests = np.concatenate([record.file_sha256 for record in records])
-    lines = hashlib.sha256()
-    for place in sorted(np.flatnonzero(digests.any(1)).tolist(), key=names.__getitem__):
-        lines.update(f"{digests[place].tobytes().hex()}  {names[place]}\n".encode())
-    return lines.hexdigest()
 
 
 @contextmanager
@@ -183,3 +75,174 @@ def _refusals(out: Path, needed_bytes: int = 0) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             remedy = f"{needed_bytes} bytes are needed: {destination.ROOM}"
         raise UserError(f"{out}: cannot be written ({error.strerror or error}); {remedy}") from error
+
+
+# ---- Which images go to which split ----------------------------------------------------------------------------------
+
+
+def split_rows(data: Data, train_labels: NDArray[np.int64], test_labels: NDArray[np.int64]) -> Rows:
+    """Return the source rows of each split, ascending. Each class gives a share that is in proportion to its size.
+
+    Validation leaves at least one image of each class to train on, and a training subset has at least one of each.
+    Raises UserError, naming the key and what is accepted, where a split cannot have as many images as asked for.
+    """
+    sizes, test_sizes = np.bincount(train_labels), np.bincount(test_labels)
+    train, test = _image_counts(data, sizes, test_sizes)
+    shuffled = []
+    for label in range(len(sizes)):
+        # Rows are sorted by random keys: numpy keeps a bit generator's stream in all versions, but not `permutation`'s.
+        rows = np.flatnonzero(train_labels == label)
+        keys = np.random.PCG64([data.split_seed, label]).random_raw(len(rows))
+        shuffled.append(rows[np.argsort(keys, kind="stable")])
+    val_shares = _proportional_shares(data.validation_images, sizes, np.maximum(sizes - 1, 0))
+    train_shares = _proportional_shares(train, sizes, sizes - val_shares)
+    for label in np.flatnonzero((sizes > 0) & (train_shares == 0)).tolist():  # each takes one from the largest share
+        train_shares[train_shares.argmax()] -= 1
+        train_shares[label] = 1
+    test_shares = _proportional_shares(test, test_sizes, test_sizes)
+    by_class: dict[SplitName, list[NDArray[np.intp]]] = {
+        "train": [own[val : val + n] for own, val, n in zip(shuffled, val_shares, train_shares, strict=True)],
+        "val": [own[:val] for own, val in zip(shuffled, val_shares, strict=True)],
+        "test": [np.flatnonzero(test_labels == label)[:n] for label, n in enumerate(test_shares)],
+    }
+    return {split: np.sort(np.concatenate(rows)) for split, rows in by_class.items()}
+
+
+def _image_counts(data: Data, sizes: Counts, test_sizes: Counts) -> tuple[int, int]:
+    """Return how many images training and test get, where each class has so many to give."""
+    available, available_test, classes = int(sizes.sum()), int(test_sizes.sum()), np.count_nonzero(sizes)
+    left = available - data.validation_images
+    train = left if data.train_images is None else data.train_images
+    test = available_test if data.test_images is None else data.test_images
+    if left < classes:
+        raise UserError(
+            f"data.validation_images = {data.validation_images}: accepted is at most {available - classes}, "
+            f"which leaves one image of each of the {classes} classes to train on"
+        )
+    if train > left:
+        raise UserError(
+            f"data.train_images = {train}: accepted is at most {left}, "
+            f"what data.validation_images = {data.validation_images} leaves of {available}"
+        )
+    if train < classes:
+        raise UserError(f"data.train_images = {train}: accepted is at least {classes}, one image of each class")
+    if test > available_test:
+        raise UserError(f"data.test_images = {test}: accepted is at most {available_test}, all that {data.dataset} has")
+    return train, test
+
+
+def _proportional_shares(total: int, sizes: Counts, available: Counts) -> Counts:
+    """Return how many of `total` images each class gives: by its size, with the largest remainders rounded up.
+
+    Equal remainders are rounded up in the first classes. Where a class has too few available, it gives them all, and
+    the others make up for it by the same rule.
+    """
+    shares = np.zeros_like(sizes)
+    while left := total - shares.sum():
+        weights = np.where(shares < available, sizes, 0)
+        more, remainders = np.divmod(left * weights, weights.sum())
+        more[np.argsort(-remainders, kind="stable")[: left - more.sum()]] += 1
+        shares = np.minimum(shares + more, available)
+    return shares
+
+
+# ---- The store -------------------------------------------------------------------------------------------------------
+
+
+def _write_store(store: Path, data: Data, raw: RawImages, rows: Rows, most_bytes: int, workers: int) -> None:
+    images: dict[SplitName, Images] = {"train": raw.train, "val": raw.train, "test": raw.test}
+    writer = Writer(images, store, data.image_size, raw.channels, most_bytes)
+    writer.create(rows)
+    records = {split: Record(split, images[split], rows[split], writer.path(split)) for split in rows}
+    sums = PixelSums.zero(data.image_size, raw.channels)
+    with (
+        outcomes(writer, writer.batches(rows), workers) as written,
+        tqdm(total=sum(map(len, rows.values())), unit=" images", desc="prepare", disable=None) as bar,
+    ):
+        for outcome in written:
+            records[outcome.batch.split].add(outcome)
+            if outcome.sums is not None:
+                sums.add(outcome.sums)
+            bar.update(len(outcome.batch.rows))
+    labels = {split: record.write_labels() for split, record in records.items()}
+    for label in np.flatnonzero(np.bincount(labels["train"], minlength=len(raw.classes)) == 0).tolist():
+        raise UserError(
+            f"data.folder: no training image of {raw.classes[label]} can be used; accepted is at least one of each "
+            f"class. Replace such files, or remove the class: {_first(records['train'].skipped(label))}"
+        )
+    np.save(store / "mean_image.npy", sums.mean_image(), allow_pickle=False)
+    eigenvectors, std = sums.rgb_components()
+    of_files = {"train": [records["train"], records["val"]], "test": [records["test"]]}
+    meta = Meta(
+        dataset=data.dataset,
+        image_size=data.image_size,
+        channels=raw.channels,
+        classes=raw.classes,
+        counts={split: len(those) for split, those in labels.items()},
+        sources=raw.sources or {split: _files_sha256(parts) for split, parts in of_files.items()},
+        rgb_eigenvectors=eigenvectors,
+        rgb_std=std,
+        skipped=[file for record in records.values() for file in record.skipped()],
+        sha256={array: checksum(store / array) for array in ARRAYS},
+    )
+    write_json(store / "meta.json", meta.model_dump())
+
+
+class Record:
+    """Collects what becomes known of a split's images while the workers write them."""
+
+    def __init__(self, split: SplitName, images: Images, rows: NDArray[np.intp], path: Path) -> None:
+        self.split, self.images, self.rows, self.path = split, images, rows, path  # rows: of the source
+        self.problems: dict[int, str] = {}  # why there is no image, by its row in the store
+        self.file_sha256 = np.zeros((len(rows), 32), np.uint8)  # of each image's file, 0 where it could not be read
+
+    def add(self, outcome: Outcome) -> None:
+        """Take in a batch. Raises UserError, naming files, where too many of the split cannot be used."""
+        first, rows = outcome.batch.first, outcome.batch.rows
+        self.problems |= outcome.problems
+        self.file_sha256[first : first + len(rows)] = outcome.sha256
+        if len(self.problems) > SKIPPED_SHARE * len(self.rows):
+            raise UserError(
+                f"data.folder: more than {SKIPPED_SHARE:.0%} of the {len(self.rows)} {self.split} images cannot be "
+                f"used; accepted is at most that. Replace or remove such files: {_first(self.skipped())}"
+            )
+
+    def skipped(self, label: int | None = None) -> list[Skipped]:
+        """Return the files that cannot be used, of one class or of all."""
+        rows = [row for row in self.problems if label is None or self.images.labels[self.rows[row]] == label]
+        return [Skipped(file=self.images.name(int(self.rows[row])), reason=self.problems[row]) for row in rows]
+
+    def write_labels(self) -> NDArray[np.int64]:
+        """Leave out the images that are missing. Write and return the labels of the others.
+
+        The last images take the places of those that are missing, and the array file becomes shorter.
+        """
+        labels, missing = self.images.labels[self.rows], sorted(self.problems)
+        if missing:
+            images = np.lib.format.open_memmap(self.path, "r+")
+            kept = len(images) - len(missing)
+            order = np.arange(len(images))
+            order[[row for row in missing if row < kept]] = np.setdiff1d(order[kept:], missing)
+            labels = labels[order[:kept]]
+            for place in np.flatnonzero(order[:kept] != np.arange(kept)):
+                images[place] = images[order[place]]
+            with self.path.open("r+b") as file:  # the shorter array's header is as long: it has room for digits
+                description = {"descr": "|u1", "fortran_order": False, "shape": (kept, *images.shape[1:])}
+                np.lib.format.write_array_header_1_0(file, description)
+                file.truncate(file.tell() + images[:kept].nbytes)
+        np.save(self.path.with_name("labels.npy"), labels, allow_pickle=False)
+        return labels
+
+
+def _first(skipped: list[Skipped]) -> str:
+    return "; ".join(f"{file.file}: {file.reason}" for file in skipped[:3]) + ("; …" if len(skipped) > 3 else "")
+
+
+def _files_sha256(records: list[Record]) -> str:
+    """Return the SHA-256 of what sha256sum prints of the files, sorted by name."""
+    names = [record.images.name(row) for record in records for row in record.rows.tolist()]
+    digests = np.concatenate([record.file_sha256 for record in records])
+    lines = hashlib.sha256()
+    for place in sorted(np.flatnonzero(digests.any(1)).tolist(), key=names.__getitem__):
+        lines.update(f"{digests[place].tobytes().hex()}  {names[place]}\n".encode())
+    return lines.hexdigest()

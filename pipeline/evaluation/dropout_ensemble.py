@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.data.loader import one_crop
+from pipeline.data.loader import one_crop, view_batches
 from pipeline.data.store import Store
-from pipeline.evaluation.predict import rank_of_label, sample, sample_batches
+from pipeline.evaluation.predict import rank_of_label, sample
 from pipeline.models.alexnet import Dropout
 from pipeline.runtime.random_streams import seed_of
 
@@ -34,7 +34,7 @@ def halved_against_thinned(
     head, rest = nn.Sequential(*layers[:first]), nn.Sequential(*layers[first:])
     view, device = one_crop(store.meta.image_size, crop_px)[0], next(net.parameters()).device
     chosen = sample(store.meta.counts["test"], IMAGES)
-    batches = list(sample_batches(store, "test", crop_px, batch_images, view, device, chosen))
+    batches = list(view_batches(store, "test", crop_px, batch_images, view, device, chosen))
     units, labels = torch.cat([head(x) for x, _ in batches]), torch.cat([labels for _, labels in batches])
     halved = rest(units).log_softmax(1).double().cpu()
 

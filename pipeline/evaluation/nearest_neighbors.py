@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from pipeline.data.loader import Batch, one_crop, view_batches
 from pipeline.data.store import Store
-from pipeline.evaluation.predict import sample, sample_batches
+from pipeline.evaluation.predict import sample
 
 QUERIES = 500
 NEIGHBOURS, EXAMPLES = 6, 5  # Figure 4: six columns, five rows
@@ -46,7 +46,7 @@ def nearest_training_images(net: nn.Module, store: Store, crop_px: int, batch_im
     """
     view, device = one_crop(store.meta.image_size, crop_px)[0], next(net.parameters()).device
     chosen = sample(store.meta.counts["test"], QUERIES)
-    queries = list(_seen(net, sample_batches(store, "test", crop_px, batch_images, view, device, chosen)))
+    queries = list(_seen(net, view_batches(store, "test", crop_px, batch_images, view, device, chosen)))
     search = {space: Nearest(torch.cat([points[space] for points, _ in queries])) for space in SPACES}
     for points, _ in _seen(net, view_batches(store, "train", crop_px, batch_images, view, device)):
         for space in SPACES:

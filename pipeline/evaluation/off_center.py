@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pipeline.data.loader import View
+from pipeline.data.loader import View, view_batches
 from pipeline.data.store import Store
-from pipeline.evaluation.predict import rank_of_label, sample, sample_batches
+from pipeline.evaluation.predict import rank_of_label, sample
 
 IMAGES = 1000
 SHIFTS = (0, 1 / 8, 1 / 4, 3 / 8)  # of the crop's side
@@ -29,7 +29,7 @@ def error_when_shifted(net: nn.Module, store: Store, crop_px: int, batch_images:
     center = border + (image_size - crop_px) // 2
     chosen = sample(store.meta.counts["test"], IMAGES)
     wrong = [0.0] * len(SHIFTS)
-    for x, labels in sample_batches(store, "test", image_size, batch_images, View(0, 0, False), device, chosen):
+    for x, labels in view_batches(store, "test", image_size, batch_images, View(0, 0, False), device, chosen):
         padded = F.pad(x, [border] * 4)
         for number, shift in enumerate(pixels):
             directions = DIRECTIONS if shift else DIRECTIONS[:1]

@@ -1,6 +1,5 @@
 """What a trained net answers to the images of a split, through one crop or averaged over ten."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from pipeline.data.loader import Batch, CropDataset, Indices, Preprocess, View, view_batches, view_plans
+from pipeline.data.loader import Indices, View, view_batches
 from pipeline.data.store import SplitName, Store
 from pipeline.models.build import build
 from pipeline.params import Settings
@@ -73,13 +72,3 @@ def sample(images: int, at_most: int) -> Indices:
     """Return indices spread evenly over a split of `images`: a split sorted by class is sampled in all its parts."""
     count = min(images, at_most)
     return np.arange(count) * images // count
-
-
-def sample_batches(
-    store: Store, split: SplitName, crop_px: int, batch_images: int, view: View, device: torch.device, indices: Indices
-) -> Iterator[Batch]:
-    """Yield the images of `indices`, in that order, without noise, on `device`; labels stay on the CPU."""
-    cuts, finish = CropDataset(store.split(split), crop_px), Preprocess(store.mean_image, crop_px)
-    for plan in view_plans(len(indices), batch_images, view):
-        cut = cuts[plan._replace(images=indices[plan.images])]
-        yield finish(cut.to(device))[0], cut.labels

@@ -1,4 +1,4 @@
-"""SHA256SUMS: what a folder's files are to be, in the form that `sha256sum --check SHA256SUMS` reads."""
+"""SHA256SUMS: the checksums of a folder's files, in the form that `sha256sum --check SHA256SUMS` reads."""
 
 from pathlib import Path
 
@@ -9,13 +9,13 @@ SUMS = "SHA256SUMS"
 
 
 def write_sums(folder: Path, *names: str) -> None:
-    """Of those of the files that are there."""
+    """Write the SHA-256 of each named file that exists."""
     present = [name for name in names if (folder / name).exists()]
     write_text(folder / SUMS, "".join(f"{sha256(folder / name)}  {name}\n" for name in present))
 
 
 def damage(path: Path) -> str | None:
-    """How a file differs from what SHA256SUMS beside it tells. None where it does not, or where nothing is told."""
+    """Return how a file differs from its line in SHA256SUMS; None where it does not, or where there is no such list."""
     sums = path.with_name(SUMS)
     if not sums.exists():
         return None
@@ -26,5 +26,6 @@ def damage(path: Path) -> str | None:
 
 
 def verify(path: Path) -> None:
+    """Raise UserError where a file is damaged."""
     if problem := damage(path):
         raise UserError(f"{path}: {problem}; `dvc repro` restores it or makes it again")

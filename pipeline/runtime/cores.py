@@ -13,7 +13,7 @@ MEMBERSHIP = Path("/proc/self/cgroup")
 
 
 def usable_cores() -> int:
-    """The least of the cores that the affinity allows, the cgroup's quota, the physical and the logical cores."""
+    """Return the smallest of: the cores of the affinity, the cgroup's quota, the physical and the logical cores."""
     counts = [os.cpu_count(), psutil.cpu_count(logical=False), _quota()]
     if hasattr(os, "sched_getaffinity"):
         counts.append(len(os.sched_getaffinity(0)))
@@ -21,7 +21,7 @@ def usable_cores() -> int:
 
 
 def usable_memory() -> int:
-    """Bytes: the less of what is free on the machine and what the cgroup still grants."""
+    """Return bytes: the smaller of what is free on the machine and what the cgroup still grants."""
     free = [psutil.virtual_memory().available]
     for folder in _folders("memory"):
         for limit, used in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
@@ -31,40 +31,31 @@ def usable_memory() -> int:
 
 
 def _quota() -> int | None:
-    """Whole cores that the CPU time granted to this process' cgroup and to those above it comes to; None: no limit."""
-    limits = [
-        _limit(tuple(folder / name for name in names))
-        for folder in _folders("cpu")
-        for names in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us"))
-    ]
-    granted = [limit for limit in limits if limit is not None]
+    """Return how many whole cores the CPU time amounts to that is granted to the cgroup and those above it.
+
+    None: there is no limit. It is quota over period, both in microseconds, from one file (cgroup 2) or two (cgroup 1).
+    """
+    granted = []
+    for folder in _folders("cpu"):
+        for names in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
+            with suppress(OSError, ValueError):
+                quota, period = map(float, " ".join((folder / name).read_text() for name in names).split())
+                if quota > 0:  # "max" or -1: no limit
+                    granted.append(quota / period)
     return max(1, int(min(granted))) if granted else None
 
 
 def _folders(controller: str) -> list[Path]:
-    """The folders of the cgroups, of either version, that limit this process; none where this is not Linux."""
+    """Return the folders of the cgroups, of either version, that limit this process; none where this is not Linux."""
     found = []
     with suppress(OSError):
         for line in MEMBERSHIP.read_text().splitlines():
             _, controllers, path = line.split(":", 2)
             if not controllers or controller in controllers.split(","):
-                found += _upwards(CGROUPS / controllers, path)
+                root = CGROUPS / controllers
+                folder = root / path.lstrip("/")  # in a container, often a path that only the host has
+                found += [root, folder, *(parent for parent in folder.parents if parent.is_relative_to(root))]
     return found
-
-
-def _upwards(root: Path, path: str) -> list[Path]:
-    """The cgroup's folder and those above it; in a container the path is often one that only the host has."""
-    folder = root / path.lstrip("/")
-    return [root, folder, *(parent for parent in folder.parents if parent.is_relative_to(root))]
-
-
-def _limit(files: tuple[Path, ...]) -> float | None:
-    """Cores: quota over period, both in microseconds, from one file (cgroup 2) or two (cgroup 1)."""
-    with suppress(OSError, ValueError):
-        quota, period = " ".join(file.read_text() for file in files).split()
-        if float(quota) > 0:  # "max" or -1: no limit
-            return float(quota) / float(period)
-    return None
 
 
 def require_accelerator(accelerator: str, devices: int) -> None:

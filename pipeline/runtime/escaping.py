@@ -1,4 +1,4 @@
-"""Text from outside, such as the names of classes or an error's words, made fit for the page that it enters."""
+"""Makes text from outside, such as the names of classes or an error's words, fit for the page that shows it."""
 
 import re
 
@@ -13,7 +13,7 @@ CODE = re.compile(r"(`[^`]+`)")
 
 
 def one_line(text: str) -> str:
-    """The text without line breaks. What is not printable stands as its code, such as \\x07."""
+    """Return the text without line breaks. What cannot be printed stands as its code, such as \\x07."""
     signs = " ".join(text.split())
     return "".join(
         sign if sign.isprintable() or sign in JOINERS else sign.encode("unicode_escape").decode() for sign in signs
@@ -21,23 +21,23 @@ def one_line(text: str) -> str:
 
 
 def escaped(text: object) -> str:
-    """Markdown that shows the text as it is, in one line. Pipes are the table's to escape (tables.markdown)."""
+    """Return Markdown that shows the text as it is, in one line. Tables escape their pipes (formatting.markdown)."""
     return _without_markup(one_line(str(text)))
 
 
 def prose(text: object) -> str:
-    """The same for a sentence of somebody's configuration, in which `code` may stand."""
+    """Return Markdown that shows a sentence of somebody's configuration, in which `code` may stand."""
     parts = CODE.split(one_line(str(text)))
     return "".join(part if place % 2 else _without_markup(part) for place, part in enumerate(parts))
 
 
 def code(text: str) -> str:
-    """The text as code, or escaped where it has backquotes of its own."""
+    """Return the text as code, or escaped where it has backquotes of its own."""
     return escaped(text) if "`" in text else f"`{one_line(text)}`"
 
 
 def cut(text: str, width: int) -> str:
-    """At most so many characters: both ends, and an ellipsis between them."""
+    """Return at most `width` characters: both ends of the text, and an ellipsis between them."""
     if len(text) <= width:
         return text
     tail = (width - 1) // 2

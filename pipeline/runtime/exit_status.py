@@ -1,4 +1,4 @@
-"""Mistakes a user can mend, and wishes to stop, end as one message and an exit status, never as a traceback."""
+"""Ends a mistake of the user, or a wish to stop, as one message and an exit status instead of a traceback."""
 
 import errno
 import sys
@@ -20,10 +20,10 @@ REFUSALS = {
 
 
 def exit_status(main: Callable[[], None]) -> int:
-    """Run `main`; 0 if it returned, 2 (and the message on standard error) if the user has something to mend.
+    """Run `main`. Return 0 if it returned, 2 (and print the message) if the user has something to correct.
 
-    A stage that SIGINT or SIGTERM ends has the shell's status for that: 130 or 143. Stages import what is heavy in
-    their `main`, so that signals are heard from the start.
+    After SIGINT or SIGTERM the status is the shell's for that: 130 or 143. Stages import what is heavy in their `main`,
+    so that signals are handled from the start.
     """
     try:
         with listening():

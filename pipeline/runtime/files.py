@@ -1,6 +1,6 @@
-"""Files and folders that appear whole or not at all.
+"""Writes files and folders that appear whole or not at all.
 
-A temporary one is named after what it is for, so that the next attempt clears away what a killed one left.
+A temporary file is named after what it is for, so that the next attempt clears away what a killed one left.
 """
 
 import errno
@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-PIECE_BYTES = 1 << 20
 
 
 @contextmanager
@@ -42,28 +40,15 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
     try:
         new.mkdir(parents=True)
         yield new
-        _swap(new, folder, old)
+        if folder.exists():
+            folder.rename(old)
+        new.rename(folder)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             error.filename = str(folder)
         raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _swap(new: Path, folder: Path, old: Path) -> None:
-    if folder.exists():
-        folder.rename(old)
-    new.rename(folder)
-
-
-def pieces(path: Path, start: int, length: int) -> Iterator[bytes]:
-    """So many bytes of a file, or those that there are, little by little."""
-    with path.open("rb", buffering=0) as file:
-        file.seek(start)
-        while content := file.read(min(length, PIECE_BYTES)):
-            length -= len(content)
-            yield content
 
 
 def _temporary(path: Path) -> Path:

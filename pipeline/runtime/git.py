@@ -1,4 +1,4 @@
-"""What Git has to know before DVC can work here, said before anything is installed: `python -m pipeline.runtime.git`.
+"""Git: the revision of the code, and what DVC needs of it, which `python -m pipeline.runtime.git` checks.
 
 Only the standard library is imported, since `make repro` calls this before it installs the rest.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def git(*command: str, folder: Path = Path()) -> str:
-    """What a Git command prints, stripped. Raises OSError where there is no Git, CalledProcessError where it fails.
+    """Return what a Git command prints, stripped. Raises OSError without Git, CalledProcessError where it fails.
 
     A repository of another user counts as safe: its code is being run already.
     """
@@ -26,9 +26,9 @@ def git(*command: str, folder: Path = Path()) -> str:
 
 
 def revision(folder: Path = Path()) -> str:
-    """The commit, with `+dirty` behind it where tracked files differ; empty, with a warning, where it is not known.
+    """Return the commit, with `+dirty` if tracked files differ; empty, with a warning, where it is not known.
 
-    What `dvc repro` itself writes, the lock and the reports, does not count.
+    The lock and the reports, which `dvc repro` itself writes, do not count.
     """
     try:
         commit = git("rev-parse", "HEAD", folder=folder)
@@ -36,13 +36,16 @@ def revision(folder: Path = Path()) -> str:
             "status", "--porcelain", "--untracked-files=no", "--", ".", ":!reports", ":!dvc.lock", folder=folder
         )
     except (OSError, subprocess.CalledProcessError) as error:
-        print(f"warning: the revision of the code is not known and not recorded: {_reason(error)}", file=sys.stderr)
+        reason = "git cannot be run"
+        if isinstance(error, subprocess.CalledProcessError):
+            reason = " ".join(error.stderr.split()) or f"`git {error.cmd[3]}` failed"
+        print(f"warning: the revision of the code is not known and not recorded: {reason}", file=sys.stderr)
         return ""
     return commit + ("+dirty" if changes else "")
 
 
 def origin() -> dict[str, str]:
-    """What a run came from: the revision of the code, and the DVC stage and experiment that ran it."""
+    """Return what a run came from: the revision of the code, and the DVC stage and experiment that ran it."""
     return {
         "revision": revision(),
         "dvc_stage": os.environ.get("DVC_STAGE", ""),
@@ -51,7 +54,7 @@ def origin() -> dict[str, str]:
 
 
 def problems(folder: Path = Path()) -> list[str]:
-    """Why `dvc repro` cannot work in this folder, one line each with the remedy; empty where it can."""
+    """Return why `dvc repro` cannot work in this folder, one line each with the remedy; empty where it can."""
     here = folder.resolve()
     start = "clone the repository with `git clone`, or run `git init && git add -A && git commit -m start` here"
     try:
@@ -75,7 +78,7 @@ def problems(folder: Path = Path()) -> list[str]:
 
 
 def advice(folder: Path = Path()) -> list[str]:
-    """What only `dvc exp run` needs, one line each with the remedy."""
+    """Return what only `dvc exp run` lacks, one line each with the remedy."""
     try:
         git("var", "GIT_COMMITTER_IDENT", folder=folder)
     except (OSError, subprocess.CalledProcessError):
@@ -84,12 +87,6 @@ def advice(folder: Path = Path()) -> list[str]:
             "user.name 'Your Name' && git config --global user.email you@example.org`"
         ]
     return []
-
-
-def _reason(error: OSError | subprocess.CalledProcessError) -> str:
-    if isinstance(error, OSError):
-        return "git cannot be run"
-    return " ".join(error.stderr.split()) or f"`git {error.cmd[3]}` failed"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the numbers are computed on."""
+"""What the numbers are computed on: threads, rounding, the processor and the device."""
 
 import ctypes
 import platform
@@ -19,13 +19,13 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
 
 
 def set_arithmetic(precision: str) -> Lightning:
-    """Whether a GPU may round the factors of fp32 products to 10 bits (TF32). Returns Lightning's name of the rest."""
+    """Set whether a GPU may round the factors of fp32 products to 10 bits (TF32). Returns Lightning's precision."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
     return "32-true" if precision == "tf32" else cast("Lightning", precision)
 
 
 def loader_workers(device: torch.device) -> int:
-    """Processes that cut batches beside the one that trains on a GPU. On a CPU, which does both, they only cost."""
+    """Return how many processes cut batches beside the one that trains on a GPU. On a CPU they would only cost time."""
     if device.type != "cuda":
         return 0
     return max(1, min(MOST_LOADER_WORKERS, usable_cores() // launcher.local_size()))
@@ -36,11 +36,15 @@ def set_threads(threads: int) -> None:
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # none is read
-    _keep_freed_memory()
+    if platform.libc_ver()[0] == "glibc":
+        # glibc shall reuse large blocks: to fetch them anew from the system takes half the time of a full step.
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_MAX, 0)
+        libc.mallopt(M_TRIM_THRESHOLD, -1)
 
 
 def cpu_model() -> str:
-    """Name, family and model of the processor: two that know the same instructions may sum in another order."""
+    """Return the processor's name, family and model: two with the same instructions may still sum in another order."""
     with suppress(OSError):
         lines = [line.partition(":") for line in Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()]
         facts = {name.strip(): value.strip() for name, _, value in lines}
@@ -50,18 +54,10 @@ def cpu_model() -> str:
 
 
 def kind_of_device(accelerator: str) -> Literal["cpu", "gpu"]:
-    """What a run's numbers are computed on: sums on a GPU differ from those on a CPU."""
+    """Return what a run's numbers are computed on: sums on a GPU differ from those on a CPU."""
     return "gpu" if accelerator == "gpu" or device(accelerator).type != "cpu" else "cpu"
 
 
-def _keep_freed_memory() -> None:
-    """Have glibc reuse large blocks, not fetch each anew from the system page by page: half the time of a full step."""
-    if platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
-        libc.mallopt(M_MMAP_MAX, 0)
-        libc.mallopt(M_TRIM_THRESHOLD, -1)
-
-
 def device(accelerator: str) -> torch.device:
-    """Where to evaluate: the GPU if there is one and the configuration does not say `cpu`."""
+    """Return where to evaluate: the GPU if there is one and the configuration does not say `cpu`."""
     return torch.device("cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu")

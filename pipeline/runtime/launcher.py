@@ -1,7 +1,7 @@
-"""The variables by which torchrun, or a cluster's scheduler, tells a process of the others that train with it.
+"""The variables by which torchrun, or a cluster's scheduler, tells a process about the others that train with it.
 
-They count together or not at all: one that an earlier program or another launcher (mpirun, srun) left in the
-environment makes no process of a group.
+They count only if all of them are set: a single one may be left over from an earlier program or from another launcher
+(mpirun, srun).
 """
 
 import os
@@ -10,25 +10,25 @@ VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADD
 
 
 def launched() -> bool:
-    """Whether this process was started as one of a group."""
+    """Return whether this process was started as one of a group."""
     return all(os.environ.get(name) for name in VARIABLES)
 
 
 def size() -> int:
-    """The number of processes that train one run together: 1 where nothing launched several."""
+    """Return the number of processes that train one run together: 1 where nothing launched several."""
     return int(os.environ["WORLD_SIZE"]) if launched() else 1
 
 
 def rank() -> int:
-    """The place of this process among them, from 0."""
+    """Return the place of this process among them, from 0."""
     return int(os.environ["RANK"]) if launched() else 0
 
 
 def local_size() -> int:
-    """How many of them run on this machine."""
+    """Return how many of them run on this machine."""
     return int(os.environ["LOCAL_WORLD_SIZE"]) if launched() else 1
 
 
 def local_rank() -> int:
-    """The place of this process among those of this machine, from 0."""
+    """Return the place of this process among those of this machine, from 0."""
     return int(os.environ["LOCAL_RANK"]) if launched() else 0

@@ -10,12 +10,12 @@ from filelock import FileLock, Timeout
 
 
 class Busy(Exception):
-    """Another process is at it."""
+    """Another process holds the lock."""
 
 
 @contextmanager
 def locked(path: Path, work: str, wait: bool = True) -> Iterator[None]:
-    """Hold the lock file `path`. Where another process holds it, say once which one, and wait, or raise Busy."""
+    """Hold the lock file `path`. Where another process holds it, name it once and wait, or raise Busy."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
     try:

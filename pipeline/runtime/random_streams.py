@@ -1,4 +1,4 @@
-"""Random numbers by purpose: what one purpose draws is independent of what another does with the same numbers."""
+"""Random numbers by purpose: the streams of two purposes are independent, even for the same seed and epoch."""
 
 import numpy as np
 

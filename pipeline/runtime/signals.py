@@ -1,6 +1,7 @@
-"""Ctrl-C, SIGTERM and the death of the `dvc` or torchrun that runs a stage: each ends it at a moment that loses little.
+"""Ctrl-C, SIGTERM, or the death of the `dvc` or torchrun that runs a stage ends the stage without losing much.
 
-While a net trains, that moment is the next batch; everywhere else it is now. Further signals change nothing.
+While a net trains, the stage ends before the next batch; everywhere else it ends at once. Further signals change
+nothing.
 """
 
 import os
@@ -21,7 +22,7 @@ _at_check = False
 
 
 class Stopped(SystemExit):
-    """Somebody wants the stage to end. Notes say where it will go on."""
+    """Raised where somebody wants the stage to end. Its notes say where the work will go on."""
 
     def __init__(self, received: signal.Signals) -> None:
         super().__init__(128 + received)
@@ -30,9 +31,9 @@ class Stopped(SystemExit):
 
 @contextmanager
 def listening(with_parent: bool = False) -> Iterator[None]:
-    """In this block a signal raises Stopped. One that was ignored from the start (nohup) stays so.
+    """In this block a signal raises Stopped. A signal that was ignored from the start (nohup) stays ignored.
 
-    The death of the `dvc` or torchrun that runs a stage counts as one; `with_parent`: that of any parent does.
+    The death of the `dvc` or torchrun that runs a stage counts as a signal. `with_parent`: so does that of any parent.
     """
     before = {number: signal.getsignal(number) for number in SIGNALS}
     for number in SIGNALS:
@@ -41,7 +42,10 @@ def listening(with_parent: bool = False) -> Iterator[None]:
     alone = os.getsid(0) == os.getpid()  # a session of its own was meant to outlive DVC
     of_dvc = "DVC_STAGE" in os.environ and not alone
     if with_parent or of_dvc or "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun's have no session of their own
-        child = _child_of_dvc()
+        this = psutil.Process()
+        parent = this.parent()
+        # DVC may have put a shell between itself and the stage. The shell would outlive DVC.
+        child = parent if parent is not None and parent.name() in SHELLS else this
         threading.Thread(target=_terminate_once_left, args=(child, child.ppid()), daemon=True).start()
     try:
         yield
@@ -65,7 +69,7 @@ def only_at_check() -> Iterator[None]:
 
 @contextmanager
 def blocked() -> Iterator[None]:
-    """In this block the system holds back signals, also from each process started in it, until that calls `unblock`.
+    """In this block the system holds back signals, and so does each process that is started in it, until `unblock`.
 
     A process that is interrupted while it starts would end with a traceback of its own.
     """
@@ -81,12 +85,19 @@ def unblock() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
+def leave_to_parent(*_: object) -> None:
+    """Leave Ctrl-C to the parent, which ends this process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 def received() -> int:
-    """The number of the signal that has come, 0 if none has."""
+    """Return the number of the signal that has come, 0 if none has."""
     return _received or 0
 
 
 def check() -> None:
+    """Raise Stopped if a signal has come."""
     if _received is not None:
         raise Stopped(_received)
 
@@ -97,13 +108,6 @@ def _receive(number: int, frame: object) -> None:
         _received = signal.Signals(number)
         if not _at_check:
             check()
-
-
-def _child_of_dvc() -> psutil.Process:
-    """This process, or the shell that DVC may have put between itself and the stage, and which outlives it."""
-    this = psutil.Process()
-    parent = this.parent()
-    return parent if parent is not None and parent.name() in SHELLS else this
 
 
 def _terminate_once_left(child: psutil.Process, parent: int) -> None:

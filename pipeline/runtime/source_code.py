@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 @cache
 def code_of(starts: tuple[str, ...], without: Collection[str]) -> dict[str, str]:
-    """SHA-256 of the syntax tree of each module that those of `starts` import, directly or not, by name.
+    """Return the SHA-256 of the syntax tree of each module that those of `starts` import, directly or not, by name.
 
     Modules in `without`, and what only they import, are left out. Comments and docstrings do not count.
     """
@@ -30,24 +30,20 @@ def code_of(starts: tuple[str, ...], without: Collection[str]) -> dict[str, str]
 
 
 def digest(identity: Any) -> str:
-    """16 hexadecimal digits of what JSON can write."""
+    """Return 16 hexadecimal digits that stand for anything that JSON can write."""
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def imported(tree: ast.AST) -> list[str]:
-    """The modules of this package that a syntax tree imports, wherever it does."""
+    """Return the modules of this package that a syntax tree imports, at its top or inside a function."""
     names = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "pipeline":
             below = [f"{node.module}.{alias.name}" for alias in node.names]
-            names += [name for name in below if _exists(name)] or [node.module]
+            names += [name for name in below if _file(name).is_file()] or [node.module]
     return [name for name in names if name.startswith("pipeline.")]
-
-
-def _exists(module: str) -> bool:
-    return _file(module).is_file()
 
 
 def _file(module: str) -> Path:
@@ -56,7 +52,7 @@ def _file(module: str) -> Path:
 
 
 def _plain(node: Any) -> Any:
-    """A syntax tree without docstrings as nested lists; the same in each version of Python, which `ast.dump` is not."""
+    """Return a syntax tree without docstrings as nested lists. In contrast to `ast.dump`, no version changes them."""
     if isinstance(node, list):
         return [_plain(item) for item in node]
     if not isinstance(node, ast.AST):

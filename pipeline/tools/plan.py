@@ -24,9 +24,9 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from pipeline.data import sources
+from pipeline.data.prepare import split_rows
 from pipeline.data.sources import Contents
 from pipeline.data.sources.imagenet import CONTESTS
-from pipeline.data.split import split_rows
 from pipeline.data.store import SplitName, store_bytes, write_noise
 from pipeline.params import Data, Params, Settings
 from pipeline.runtime.cores import usable_cores, usable_memory

@@ -83,7 +83,7 @@ def _attempt(make: Callable[[Path], T], path: Path, problems: list[str]) -> T | 
 def _variant_records(train: Path, problems: list[str]) -> list[Record]:
     scale, variant = train.parts[-3], train.parts[-1]
     evaluation = train.parents[1] / "evaluation" / variant / "seeds.json"
-    measured = _attempt(_json, evaluation, problems) or {}
+    measured: dict[str, Any] = _attempt(lambda path: json.loads(path.read_text()), evaluation, problems) or {}
     records = {}
     for path in sorted(train.glob("seed-*/run.json")):
         if record := _attempt(lambda path: _run_record(path, measured), path, problems):
@@ -102,12 +102,8 @@ def _variant_records(train: Path, problems: list[str]) -> list[Record]:
     return list(records.values())
 
 
-def _json(path: Path) -> dict[str, Any]:
-    return dict(json.loads(path.read_text()))
-
-
 def _run_record(path: Path, measured: dict[str, Any]) -> Record:
-    facts = _json(path)
+    facts = json.loads(path.read_text())
     verify(path.with_name("history.csv"))
     history = pd.read_csv(path.with_name("history.csv"))
     seed, finished_ms = facts["seed"], facts["finished_ms"]

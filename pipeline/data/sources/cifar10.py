@@ -117,6 +117,7 @@ def _members(packed: bytes) -> dict[str, bytes]:
 
 
 def _images(members: dict[str, bytes]) -> RawImages:
+    """Return the images of the unpacked files. Raises Refused where classes or labels are not as published."""
     classes = members[NAMES].decode(errors="backslashreplace").split()
     if len(set(classes)) != CLASSES or len(classes) != CLASSES:
         raise Refused(f"{NAMES} names the classes {', '.join(classes)}; accepted are {CLASSES} different names")

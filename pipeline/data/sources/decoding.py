@@ -6,10 +6,8 @@ What is wrong with a file that cannot be used is returned, not raised.
 import errno
 import hashlib
 import io
-import re
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -57,18 +55,27 @@ def central_square(content: bytes, most_bytes: int = MOST_BYTES) -> NDArray[np.u
     """
     with suppress(ValueError):  # Pillow decides about files that are not quite right
         return _jpeg_square(content, most_bytes)
-    with _at_most(most_bytes):
-        image = Image.open(io.BytesIO(content), formats=FORMATS)
-        if image.mode.startswith(("I", "F")):
-            raise ValueError(f"it has Pillow's mode {image.mode}; accepted are 8 bits for each channel")
-        image.load()
-        left, top, side = _central(image.width, image.height)
-        square = np.empty((side, side, 3), np.uint8)
-        for first in range(0, side, BAND_ROWS):  # a conversion of the whole would take its memory several times
-            end = min(first + BAND_ROWS, side)
-            band = image.crop((left, top + first, left + side, top + end))
-            square[first:end] = np.asarray(band.convert("RGB"))
-        return square
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # Pillow's own, in place of which there is ours
+    try:
+        image = Image.open(io.BytesIO(content), formats=FORMATS)  # reads the header alone
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+    pixels = image.width * image.height
+    if 3 * pixels > most_bytes:
+        raise ValueError(
+            f"it has {pixels / 1e6:.0f} megapixels, {3 * pixels} bytes as 8-bit RGB; accepted are at most "
+            f"{most_bytes / 3e6:.0f} megapixels, {most_bytes} bytes"
+        )
+    if image.mode.startswith(("I", "F")):
+        raise ValueError(f"it has Pillow's mode {image.mode}; accepted are 8 bits for each channel")
+    image.load()
+    left, top, side = _central(image.width, image.height)
+    square = np.empty((side, side, 3), np.uint8)
+    for first in range(0, side, BAND_ROWS):  # a conversion of the whole would take its memory several times
+        end = min(first + BAND_ROWS, side)
+        band = image.crop((left, top + first, left + side, top + end))
+        square[first:end] = np.asarray(band.convert("RGB"))
+    return square
 
 
 def _jpeg_square(content: bytes, most_bytes: int) -> NDArray[np.uint8]:
@@ -84,25 +91,6 @@ def _central(width: int, height: int) -> tuple[int, int, int]:
     """Return the central square's left and upper edge, and its side."""
     side = min(width, height)
     return (width - side) // 2, (height - side) // 2, side
-
-
-@contextmanager
-def _at_most(most_bytes: int) -> Iterator[None]:
-    """In this block Pillow opens no image that takes more as 8-bit RGB: it raises ValueError, where it would warn."""
-    default, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, most_bytes // 3
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            yield
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        pixels = int(re.findall(r"\d+", str(error))[0])  # "Image size (3600000000 pixels) exceeds limit ..."
-        raise ValueError(
-            f"it has {pixels / 1e6:.0f} megapixels, {3 * pixels} bytes as 8-bit RGB; accepted are at most "
-            f"{most_bytes / 3e6:.0f} megapixels, {most_bytes} bytes"
-        ) from error
-    finally:
-        Image.MAX_IMAGE_PIXELS = default
 
 
 def on_canvas(square: NDArray[np.uint8], image_size: int) -> NDArray[np.uint8]:

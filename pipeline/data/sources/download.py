@@ -1,4 +1,4 @@
-"""Gets published files from the first place that has them as published, and keeps them for the next time."""
+"""Gets published files from the first place that has them as they were published, and keeps them for the next time."""
 
 import shutil
 import tempfile
@@ -50,24 +50,19 @@ def fetched(into: Callable[[Path], Path], read: Callable[[Path], T], kept: Path,
         with tempfile.TemporaryDirectory() as temporary:
             folder = into(Path(temporary))
             contents = read(folder)
-            _keep(folder, kept, names)
+            try:
+                for name in names:
+                    with replacing(kept / name) as place:
+                        shutil.copyfile(folder / name, place)
+            except OSError as error:
+                remedy = "make room or make it writable"
+                raise UserError(f"{kept}: cannot be written ({error.strerror}); {remedy}") from error
     except OSError as error:  # requests' errors are OSErrors too
-        raise Unavailable(str(_first_cause(error))) from error
+        cause: BaseException = error
+        while cause.__context__:  # what went wrong, without the errors of the libraries that passed it on
+            cause = cause.__context__
+        raise Unavailable(str(cause)) from error
     return contents
-
-
-def _first_cause(error: BaseException) -> BaseException:
-    """Return what went wrong, without the errors of the libraries that passed it on."""
-    return _first_cause(error.__context__) if error.__context__ else error
-
-
-def _keep(folder: Path, kept: Path, names: Iterable[str]) -> None:
-    try:
-        for name in names:
-            with replacing(kept / name) as place:
-                shutil.copyfile(folder / name, place)
-    except OSError as error:
-        raise UserError(f"{kept}: cannot be written ({error.strerror}); make room or make it writable") from error
 
 
 def from_web(url: str, names: Iterable[str], temporary: Path) -> Path:

@@ -39,10 +39,21 @@ APT_OPTIONS = ["-q", "-o", "Acquire::Retries=0", "-o", "Acquire::http::Timeout=5
 
 def load() -> RawImages:
     """Return the published images. Raises UserError where no place has them."""
-    contents = _contents()
-    train_images, train_labels = (parse_idx(name, contents[name]) for name in list(SHA256)[:2])
-    test_images, test_labels = (parse_idx(name, contents[name]) for name in list(SHA256)[2:])
-    train = Arrays(train_images[..., np.newaxis], train_labels.astype(np.int64))
+    kept, packed = paths.downloads() / "fashion-mnist", [f"{name}.gz" for name in SHA256]
+    contents = from_first(
+        "Fashion-MNIST",
+        "its four files",
+        {
+            str(kept): partial(_read, kept),
+            str(INSTALLED): partial(_read, INSTALLED),
+            f"`apt-get download {PACKAGE}`": partial(fetched, _from_debian, _read, kept, packed),
+            **{url: partial(fetched, partial(from_web, url, packed), _read, kept, packed) for url in URLS},
+        },
+        f"Connect to the network and run again, or install Debian's package {PACKAGE} (after `apt-get update`), "
+        f"or put {', '.join(packed)} (or the unpacked files) into {kept}",
+    )
+    images, labels, test_images, test_labels = (parse_idx(name, contents[name]) for name in SHA256)
+    train = Arrays(images[..., np.newaxis], labels.astype(np.int64))
     test = Arrays(test_images[..., np.newaxis], test_labels.astype(np.int64))
     return RawImages(train, test, 1, CLASSES, dict(SHA256))
 
@@ -63,49 +74,32 @@ def parse_idx(name: str, content: bytes) -> NDArray[np.uint8]:
     return values.reshape(shape)
 
 
-def _contents() -> dict[str, bytes]:
-    kept = paths.downloads() / "fashion-mnist"
-    packed = [f"{name}.gz" for name in SHA256]
-    places = {
-        str(kept): partial(_read, kept),
-        str(INSTALLED): partial(_read, INSTALLED),
-        f"`apt-get download {PACKAGE}`": partial(fetched, _from_debian, _read, kept, packed),
-        **{url: partial(fetched, partial(from_web, url, packed), _read, kept, packed) for url in URLS},
-    }
-    return from_first(
-        "Fashion-MNIST",
-        "its four files",
-        places,
-        f"Connect to the network and run again, or install Debian's package {PACKAGE} (after `apt-get update`), "
-        f"or put {', '.join(packed)} (or the unpacked files) into {kept}",
-    )
-
-
 def _read(folder: Path) -> dict[str, bytes]:
     """Return the four files, unpacked. Raises Unavailable where one is missing or has another checksum."""
-    return {name: _read_one(folder, name) for name in SHA256}
-
-
-def _read_one(folder: Path, name: str) -> bytes:
-    refused = []
-    for path in (folder / f"{name}.gz", folder / name):
-        try:
-            content = path.read_bytes()
-            if content.startswith(b"\x1f\x8b"):
-                with gzip.open(path) as file:
-                    content = file.read(LARGEST_BYTES + 1)  # an archive may unpack to anything
-        except FileNotFoundError:
-            continue
-        except (OSError, EOFError, zlib.error) as error:
-            refused.append(f"{path}: cannot be unpacked ({error}); delete it, or replace it by a whole copy")
-            continue
-        found = hashlib.sha256(content).hexdigest()
-        if found == SHA256[name]:
-            return content
-        refused.append(f"{path}: unpacked SHA-256 is {found}, accepted is {SHA256[name]}; delete or replace the file")
-    if refused:
-        raise Refused("; ".join(refused))
-    raise Unavailable(f"has neither {name}.gz nor {name}")
+    contents = {}
+    for name, accepted in SHA256.items():
+        refused = []
+        for path in (folder / f"{name}.gz", folder / name):
+            try:
+                content = path.read_bytes()
+                if content.startswith(b"\x1f\x8b"):
+                    with gzip.open(path) as file:
+                        content = file.read(LARGEST_BYTES + 1)  # an archive may unpack to anything
+            except FileNotFoundError:
+                continue
+            except (OSError, EOFError, zlib.error) as error:
+                refused.append(f"{path}: cannot be unpacked ({error}); delete it, or replace it by a whole copy")
+                continue
+            found = hashlib.sha256(content).hexdigest()
+            if found == accepted:
+                contents[name] = content
+                break
+            refused.append(f"{path}: unpacked SHA-256 is {found}, accepted is {accepted}; delete or replace the file")
+        if name not in contents and refused:
+            raise Refused("; ".join(refused))
+        if name not in contents:
+            raise Unavailable(f"has neither {name}.gz nor {name}")
+    return contents
 
 
 def _from_debian(temporary: Path) -> Path:

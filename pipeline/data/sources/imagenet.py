@@ -81,6 +81,14 @@ CONTESTS = {
 # ---- Splits ----------------------------------------------------------------------------------------------------------
 
 
+class Members(NamedTuple):
+    """The regular files of a tar archive, by name."""
+
+    names: NDArray[np.bytes_]  # N, without folders
+    offsets: NDArray[np.int64]  # N, bytes from the start of the outermost archive
+    sizes: NDArray[np.int64]  # N, bytes
+
+
 @dataclass(frozen=True)
 class Files:
     """One split. It consists of arrays, not of a million objects, so that worker processes receive it soon."""
@@ -90,6 +98,8 @@ class Files:
     place: Path  # archive or folder
     names: NDArray[np.bytes_]  # N
     labels: NDArray[np.int64]  # N
+    members: Members | None = None  # where the files lie in an archive, or in archives within one
+    by_class: bool = False  # in a folder: whether there is a folder for each class
 
     def name(self, row: int) -> str:
         """Return the image's name in class folders, whatever the layout."""
@@ -101,28 +111,9 @@ class Files:
 
     def content(self, row: int) -> bytes:
         """Return the image's file. Raises OSError."""
-        raise NotImplementedError
-
-
-@dataclass(frozen=True)
-class InArchive(Files):
-    """A split whose files lie in a tar archive, or in archives within one. They are read in place."""
-
-    offsets: NDArray[np.int64]  # N
-    sizes: NDArray[np.int64]  # N
-
-    def content(self, row: int) -> bytes:
-        with self.place.open("rb", buffering=0) as file:
-            return os.pread(file.fileno(), int(self.sizes[row]), int(self.offsets[row]))
-
-
-@dataclass(frozen=True)
-class InFolder(Files):
-    """A split whose files lie in a folder."""
-
-    by_class: bool  # in a folder for each class
-
-    def content(self, row: int) -> bytes:
+        if self.members is not None:
+            with self.place.open("rb", buffering=0) as file:
+                return os.pread(file.fileno(), int(self.members.sizes[row]), int(self.members.offsets[row]))
         folder = self.place / self.wnids[self.labels[row]] if self.by_class else self.place
         return decoding.read_file(folder / os.fsdecode(bytes(self.names[row])))
 
@@ -166,13 +157,13 @@ class Download:
         if archive.exists():
             members = index_tar(archive, str(archive))
             labels = self._flat_labels(split, archive, members.names)
-            return InArchive(split, wnids, archive, members.names, labels, members.offsets, members.sizes)
+            return Files(split, wnids, archive, members.names, labels, members)
         for place in (self.folder / split, self.folder / KAGGLE / split):
             if place.exists() and (split == "train" or any(path.is_dir() for path in place.glob("[!.]*"))):
                 return self._class_folders(split, place)
             if place.exists():
                 names = self._names(place)
-                return InFolder(split, wnids, place, names, self._flat_labels(split, place, names), by_class=False)
+                return Files(split, wnids, place, names, self._flat_labels(split, place, names))
         return None
 
     def _archive_of_archives(self, place: Path) -> Files:
@@ -186,7 +177,7 @@ class Download:
             inner.append(index_tar(place, f"{place}: {wnid}.tar", start, start + size))
         labels = self._labels("train", place, [len(members.names) for members in inner])
         members = Members(*map(np.concatenate, zip(*inner, strict=True)))
-        return InArchive("train", wnids, place, members.names, labels, members.offsets, members.sizes)
+        return Files("train", wnids, place, members.names, labels, members)
 
     def _class_folders(self, split: str, place: Path) -> Files:
         wnids = self.classes.wnids
@@ -196,7 +187,7 @@ class Download:
         if split != "train":
             order = np.argsort(names, kind="stable")
             names, labels = names[order], labels[order]
-        return InFolder(split, wnids, place, names, labels, by_class=True)
+        return Files(split, wnids, place, names, labels, by_class=True)
 
     def _names(self, folder: Path) -> NDArray[np.bytes_]:
         listed = entries(folder, self.contest.layouts, folders=False)
@@ -336,14 +327,6 @@ def labels_from_truth(content: bytes, called: str, images: int, classes: int) ->
 
 
 # ---- Archives, which are read in place and never unpacked ------------------------------------------------------------
-
-
-class Members(NamedTuple):
-    """The regular files of an archive, by name; as arrays, as ImageNet has more than a million."""
-
-    names: NDArray[np.bytes_]  # N, without folders
-    offsets: NDArray[np.int64]  # N, bytes from the start of the outermost archive
-    sizes: NDArray[np.int64]  # N, bytes
 
 
 def index_tar(path: Path, called: str, start: int = 0, end: int | None = None) -> Members:
