@@ -14,7 +14,8 @@ repro: repository $(VENV)/.installed ## from a clean checkout to the report (wha
 	dvc repro
 	python -m pipeline sync || true # what could not be sent is sent another time
 	python -m pipeline compare
-	@echo "The report: $$(python -c 'from pipeline import params, paths; print(paths.report(params.load().report))')/report.md"
+	@report="$$(python -c 'from pipeline import params, paths; print(paths.report(params.load().report))')"; \
+	  echo; cat "$$report/summary.md"; echo; echo "The report: $$report/report.md"
 
 test: $(VENV)/.installed-dev ## all tests but the slow ones
 	pytest

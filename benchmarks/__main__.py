@@ -32,7 +32,7 @@ TO_REACH = {
     "pool": "≥ 1.08",
     "pool_scaling": "≥ 0.95",
 }
-PAGE = """# How fast, beside what
+PAGE = """# Speed beside a peer
 
 Written by `make bench`. Each row is the ratio of two times of the same work, taken alternately in one run: the median \
 over the rounds, the least and the greatest. *speedup*: the peer takes that many times as long. *overhead*: we take \

@@ -128,13 +128,26 @@ class Train(Strict):
     weight_decay: float = Field(0.0005, ge=0)
     optimizer: Literal["paper", "adam"] = "paper"  # section 5's rule, or torch's Adam
     warmup_epochs: int = Field(0, ge=0)  # over which the rate rises to lr; the paper's starts there
-    patience_epochs: int = Field(5, ge=1)  # without a better validation error before the rate drops
-    lr_drops: int = Field(3, ge=0)  # by 10, each after a plateau; one more plateau ends training. 0: the rate stays
+    schedule: Literal["plateau", "fixed"] = "plateau"  # what lowers the rate: validation error, or the epoch
+    lr_drops: int = Field(3, ge=0)  # how often it is divided by 10. 0: it stays
+    patience_epochs: int = Field(5, ge=1)  # plateau: without a better validation error; one plateau more ends training
+    drop_at: list[Annotated[float, Field(gt=0, lt=1)]] = []  # fixed: shares of the epochs, rising
     stop_at_train_error: float | None = Field(None, gt=0, lt=100)  # %, of an epoch's training batches (Figure 1)
     random_crop: bool = True  # section 4.1: at random places; else the center's
     hflip: bool = True  # section 4.1
     pca_jitter_std: float = Field(0.1, ge=0)  # section 4.1
     precision: Precision = "32-true"
+
+    @model_validator(mode="after")
+    def _drops_known(self) -> Self:
+        if self.schedule == "fixed" and (
+            len(self.drop_at) < self.lr_drops or self.drop_at != sorted(set(self.drop_at))
+        ):
+            raise ValueError(
+                f"train.drop_at = {self.drop_at}: accepted for the fixed schedule is a rising list of at least "
+                f"train.lr_drops = {self.lr_drops} shares of the epochs"
+            )
+        return self
 
 
 class Hardware(Strict):

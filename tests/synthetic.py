@@ -10,8 +10,8 @@ import pandas as pd
 from pipeline.claims.effects import Interval
 from pipeline.claims.results import ERROR_COLUMNS, Results
 from pipeline.claims.table import Row
-from pipeline.claims.verdicts import CLAIM_WORDS, Evidence, Verdict
-from pipeline.paper.claims import Claim, Question, Side, registry
+from pipeline.claims.verdicts import CLAIM_WORDS, Answers, Evidence, Verdict
+from pipeline.paper.claims import Claim, Figures, Question, Side, registry
 from pipeline.params import Params
 from tests.fake_runs import fake_params
 
@@ -22,6 +22,7 @@ Bound = float | None
 
 def claim_row(claim: Claim, mean: float, low: Bound, high: Bound, p: float = 0.01, word: str = "same direction") -> Row:
     key = next(iter(claim.figures))
+    evidence = evidence_of(mean, low, high, "ratio" if claim.unit == "ratio" else "points", claim.figures[key].effect)
     return Row(
         id=claim.id,
         claim=claim,
@@ -30,30 +31,34 @@ def claim_row(claim: Claim, mean: float, low: Bound, high: Bound, p: float = 0.0
         unit=claim.unit,
         figures=claim.figures[key],
         effect=Interval(5, mean, low, high, 1.0),
-        evidence=evidence(mean, low, high, p, "ratio" if claim.unit == "ratio" else "points"),
+        evidence=(evidence,),
+        tested=Answers((evidence,), p, 1.0),
         verdict=Verdict(word),
     )
 
 
 def question_row(treatment: str, control: str, mean: Bound, low: Bound, high: Bound, p: float = 0.01) -> Row:
+    name = f"{treatment}_{control}"
     question = Question(
-        id=f"{treatment}_{control}", statement="", treatment=Side(variant=treatment), control=Side(variant=control)
+        id=name, title=name, statement="", treatment=Side(variant=treatment), control=Side(variant=control)
     )
+    evidence = () if mean is None else (evidence_of(mean, low, high),)
     return Row(
         id=question.id,
         claim=question,
         key="top1",
         metric="test_error_top1",
         unit="points",
-        figures=next(iter(registry().claim("dropout_overfit").figures.values())),
+        figures=Figures(),
         effect=Interval(0 if mean is None else 5, mean, low, high, 1.0),
-        evidence=None if mean is None else evidence(mean, low, high, p),
+        evidence=evidence,
+        tested=Answers(evidence, p, 1.0) if evidence else None,
         verdict=Verdict("differs" if p < 0.05 else "no difference seen"),
     )
 
 
-def evidence(mean: float, low: Bound, high: Bound, p: float, unit: Any = "points") -> Evidence:
-    return Evidence("effect", False, unit, None, mean, low, high, 1.0, p, p, 5)
+def evidence_of(mean: float, low: Bound, high: Bound, unit: Any = "points", paper: Bound = None) -> Evidence:
+    return Evidence("effect", False, unit, paper, mean, low, high, 1.0, 5)
 
 
 def made_up_claims() -> list[Row]:
@@ -89,7 +94,12 @@ def results(params: Params, epochs: int = EPOCHS, **parts: Any) -> Results:
 def made_up_history(rng: np.random.Generator, epochs: int) -> pd.DataFrame:
     epoch = np.arange(1, epochs + 1)
     val = 10 + 80 * np.exp(-epoch / 4) + rng.normal(0, 1, epochs)
-    errors = {"train_error_top1": val + 3 - 10 * epoch / epochs, "val_error_top1": val, "val_error_top5": val / 5}
+    errors = {
+        "train_error_top1": val + 3 - 10 * epoch / epochs,
+        "val_loss": val / 40,
+        "val_error_top1": val,
+        "val_error_top5": val / 5,
+    }
     return pd.DataFrame({"epoch": epoch, **errors})
 
 
@@ -147,6 +157,7 @@ ANALYSES: dict[str, Any] = {
                 "geometric_mean": [
                     {"nets": nets, "agreement": 80.0, "kl": 1 / nets, "error_top1": 21.0} for nets in (1, 10, 100)
                 ],
+                "factors": [{"factor": factor, "kl": 0.01 + abs(factor - 0.5)} for factor in (0.4, 0.5, 0.6)],
             },
         }
         for seed in (0, 1, 2)

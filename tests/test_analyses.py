@@ -19,7 +19,7 @@ from pipeline import paths
 from pipeline.data.loader import one_crop
 from pipeline.data.store import Store
 from pipeline.evaluation import dropout_ensemble, off_center
-from pipeline.evaluation.dropout_ensemble import LogMean, halved_against_thinned
+from pipeline.evaluation.dropout_ensemble import LogMean, halved_against_dropout_nets
 from pipeline.evaluation.ensembles import MOST_SUBSETS, ensemble_errors, subsets
 from pipeline.evaluation.evaluate import analyze, rounded
 from pipeline.evaluation.filter_color import color_by_column, color_score
@@ -197,7 +197,7 @@ def all_masks(widths: list[int]) -> Iterator[list[Tensor]]:
 
 
 @torch.no_grad()
-def mean_over_all_thinned_nets(rest: nn.Sequential, units: Tensor) -> Tensor:
+def mean_over_all_dropout_nets(rest: nn.Sequential, units: Tensor) -> Tensor:
     log_mean = LogMean(rest, units)
     for masks in all_masks([5, 4][: sum(isinstance(layer, Dropout) for layer in rest)]):
         remaining = iter(masks)
@@ -205,7 +205,7 @@ def mean_over_all_thinned_nets(rest: nn.Sequential, units: Tensor) -> Tensor:
     return log_mean.normalized()
 
 
-def test_the_geometric_mean_over_all_thinned_nets_is_the_one_computed_by_hand() -> None:
+def test_the_geometric_mean_over_all_dropout_nets_is_the_one_computed_by_hand() -> None:
     rest, units = tail(2)
     weight1, bias1, weight2, bias2 = (parameter.detach().double().numpy() for parameter in rest.parameters())
     product_of_all = np.ones((6, 3))
@@ -214,21 +214,21 @@ def test_the_geometric_mean_over_all_thinned_nets_is_the_one_computed_by_hand() 
         scores = np.exp(hidden * kept2.numpy() @ weight2.T + bias2)
         product_of_all *= (scores / scores.sum(1, keepdims=True)) ** (1 / 2**9)
     expected = product_of_all / product_of_all.sum(1, keepdims=True)
-    np.testing.assert_allclose(mean_over_all_thinned_nets(rest, units).exp().numpy(), expected, rtol=1e-5)
+    np.testing.assert_allclose(mean_over_all_dropout_nets(rest, units).exp().numpy(), expected, rtol=1e-5)
 
 
 def test_with_one_layer_of_dropout_the_halved_net_is_the_geometric_mean_exactly() -> None:
     rest, units = tail(1)
     with torch.no_grad():
         halved = rest(units).softmax(1).double()
-    torch.testing.assert_close(mean_over_all_thinned_nets(rest, units).exp(), halved, rtol=1e-5, atol=0)
+    torch.testing.assert_close(mean_over_all_dropout_nets(rest, units).exp(), halved, rtol=1e-5, atol=0)
 
 
 def test_the_net_is_the_same_after_it_was_thinned() -> None:
     rest, units = tail(2)
     with torch.no_grad():
         before = rest(units)
-        mean_over_all_thinned_nets(rest, units)
+        mean_over_all_dropout_nets(rest, units)
         assert torch.equal(rest(units), before)
 
 
@@ -236,7 +236,7 @@ def test_halved_net_and_thinned_nets_are_compared_as_defined(
     store: Store, net: nn.Sequential, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dropout_ensemble, "NETS", (1, 3))
-    found = halved_against_thinned(net, store, CROP_PX, seed=4, batch_images=7)
+    found = halved_against_dropout_nets(net, store, CROP_PX, seed=4, batch_images=7)
     x, labels = to_net(crops(store, "test")), torch.from_numpy(store.split("test").labels)
     names = [name for name, module in net.named_children() if isinstance(module, Dropout)]
     logs = []

@@ -110,12 +110,20 @@ def test_as_coded_32_images_share_one_crop_and_mirroring(store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    ("reading", "drops", "noisy_epochs"), [("coded", 0, 6), ("coded", 1, 6), ("coded", 3, 5), ("printed", 3, 8)]
+    ("reading", "drops", "schedule", "noisy_epochs"),
+    [
+        ("coded", 0, "plateau", 6),
+        ("coded", 1, "plateau", 6),
+        ("coded", 3, "plateau", 5),
+        ("coded", 3, "fixed", 6),
+        ("printed", 3, "plateau", 8),
+        ("printed", 3, "fixed", 8),
+    ],
 )
-def test_as_coded_color_noise_ends_with_the_second_drop_or_three_quarters_of_the_epochs(
-    store: Store, reading: str, drops: int, noisy_epochs: int
+def test_as_coded_color_noise_ends_with_the_second_plateau_or_three_quarters_of_the_epochs(
+    store: Store, reading: str, drops: int, schedule: str, noisy_epochs: int
 ) -> None:
-    train = {"epochs": 8, "lr_drops": drops}
+    train = {"epochs": 8, "lr_drops": drops, "schedule": schedule, "drop_at": [0.25, 0.6, 0.9]}
     batches = BatchSampler(store, settings(recipe={"color_noise": reading}, train=train), seed=0)
     noisy = []
     for epoch in range(8):

@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,8 +15,19 @@ from pipeline.claims.crossed import crossed_effect, errors_by_seed, image_varian
 from pipeline.claims.effects import Censored, Effect, holm, mean_interval, paired_effect
 from pipeline.claims.margins import half_width, p_value
 from pipeline.claims.power import images_factor, pairs_needed
+from pipeline.claims.verdicts import Evidence
 
 NAN = float("nan")
+
+
+def p_of(effect: Effect, unit: Any = "points", kind: Any = "effect", paper: float = 1.0) -> float | None:
+    """Two-sided p of no effect, as the verdict has it."""
+    found = effect.interval
+    assert found.mean is not None
+    return Evidence(
+        kind, False, unit, paper, found.mean, found.low, found.high, effect.sd, found.n, effect.image_variance,
+        censored=effect.censored,
+    ).p_no_effect  # fmt: skip
 
 
 def seeds(*values: float) -> pd.Series:
@@ -35,7 +47,7 @@ def test_a_paired_effect_is_scipys_one_sample_t_test_of_the_differences() -> Non
     effect = paired_effect(treatment, control)
     expected = stats.ttest_1samp(control - treatment, 0)
     interval = expected.confidence_interval(0.95)
-    assert effect.p == pytest.approx(expected.pvalue)
+    assert p_of(effect) == pytest.approx(expected.pvalue)
     assert (effect.interval.low, effect.interval.high) == pytest.approx((interval.low, interval.high))
 
 
@@ -56,7 +68,7 @@ def test_a_pair_with_a_failed_or_missing_side_is_left_out_and_counted() -> None:
 
 def test_one_pair_gives_no_interval_and_no_p() -> None:
     effect = paired_effect(seeds(1), seeds(2))
-    assert (effect.interval.mean, effect.interval.low, effect.interval.high, effect.p) == (1, None, None, None)
+    assert (effect.interval.mean, effect.interval.low, effect.interval.high, p_of(effect)) == (1, None, None, None)
 
 
 def test_no_pair_gives_nothing() -> None:
@@ -69,7 +81,7 @@ def test_equal_differences_give_a_point_and_a_p_of_one_or_zero(difference: float
     treatment = seeds(7.1, 8.2, 9.7)
     effect = paired_effect(treatment, treatment + difference)
     assert effect.interval.low == effect.interval.high == pytest.approx(difference)
-    assert effect.p == p
+    assert p_of(effect) == p
 
 
 def test_a_ratio_is_averaged_as_logarithms() -> None:
@@ -83,8 +95,9 @@ def test_a_ratio_is_averaged_as_logarithms() -> None:
 @pytest.mark.parametrize("sign", [1, -1])
 def test_a_difference_is_tested_against_the_nearer_side_of_its_limit(sign: int) -> None:
     differences = sign * np.array([0.2, 0.35, 0.3])
-    effect = paired_effect(seeds(8, 8, 8), 8 + seeds(*differences), limit=0.1)
-    assert effect.p == pytest.approx(stats.ttest_1samp(differences, sign * 0.1).pvalue)
+    effect = paired_effect(seeds(8, 8, 8), 8 + seeds(*differences))
+    p = p_of(effect, unit="percent", kind="limit", paper=0.1)
+    assert p == pytest.approx(stats.ttest_1samp(differences, sign * 0.1).pvalue)
 
 
 def test_holm_multiplies_the_smallest_p_by_the_number_of_tests_and_keeps_the_order() -> None:
@@ -174,7 +187,7 @@ def test_a_crossed_effect_whose_images_do_not_differ_is_scipys_t_test_over_seeds
     expected = stats.ttest_1samp(by_seed, 0)
     interval = expected.confidence_interval(0.95)
     assert effect.image_variance == 0
-    assert effect.p == pytest.approx(expected.pvalue)
+    assert p_of(effect) == pytest.approx(expected.pvalue)
     assert (effect.interval.low, effect.interval.high) == pytest.approx((interval.low, interval.high))
 
 
@@ -185,7 +198,7 @@ def test_nets_that_are_the_same_for_every_seed_differ_as_mcnemar_says() -> None:
     effect = crossed_effect([np.tile(difference, (3, 1))])
     table = [[images - worse - better, worse], [better, 0]]
     assert effect.interval.mean == pytest.approx(100 * (worse - better) / images)
-    assert effect.p == pytest.approx(mcnemar(table, exact=False, correction=False).pvalue, rel=0.01)
+    assert p_of(effect) == pytest.approx(mcnemar(table, exact=False, correction=False).pvalue, rel=0.01)
 
 
 def test_the_error_of_nets_that_are_the_same_for_every_seed_has_the_binomial_interval() -> None:
@@ -216,15 +229,15 @@ def test_a_seed_without_a_net_in_one_part_is_left_out_of_all_and_counted() -> No
 
 def test_one_seed_or_none_gives_no_interval_whatever_the_images() -> None:
     effect = crossed_effect([np.array([[1.0, 0.0, 0.0, 1.0]])])
-    assert (effect.interval.mean, effect.interval.low, effect.p, effect.image_variance) == (0.5, None, None, 0.0)
+    assert (effect.interval.mean, effect.interval.low, p_of(effect), effect.image_variance) == (0.5, None, None, 0.0)
     nothing = crossed_effect([np.full((3, 1), NAN)])
     assert (nothing.interval.n, nothing.interval.mean, nothing.left_out) == (0, None, 3)
 
 
 def test_a_crossed_difference_is_tested_against_the_nearer_side_of_its_limit() -> None:
     differences = -0.5 + crossed(np.random.default_rng(6), 5, 200, 0.1, 1.0)
-    effect = crossed_effect([differences], limit=0.1)
-    assert effect.p == pytest.approx(crossed_effect([differences + 0.1]).p)
+    p = p_of(crossed_effect([differences]), unit="percent", kind="limit", paper=0.1)
+    assert p == pytest.approx(p_of(crossed_effect([differences + 0.1])))
 
 
 def test_errors_by_seed_follow_the_seeds_and_the_images_of_the_predictions() -> None:
@@ -259,7 +272,7 @@ def test_controls_that_never_get_there_bound_the_ratio_from_below() -> None:
     effect, bounds = ratio_of(treatment, control, "...", ".LL"), ratio_of(treatment, control, "...", "...")
     assert (effect.interval.low, effect.interval.high) == (bounds.interval.low, math.inf)
     assert effect.censored == Censored(control=2)
-    assert effect.p == bounds.p
+    assert p_of(effect, "ratio") == p_of(bounds, "ratio")
 
 
 def test_treatments_that_never_get_there_bound_the_ratio_from_above() -> None:
@@ -267,17 +280,19 @@ def test_treatments_that_never_get_there_bound_the_ratio_from_above() -> None:
     effect, bounds = ratio_of(treatment, control, ".LL", "..."), ratio_of(treatment, control, "...", "...")
     assert (effect.interval.low, effect.interval.high) == (0, bounds.interval.high)
     assert effect.censored == Censored(treatment=2)
-    assert effect.p == bounds.p
+    assert p_of(effect, "ratio") == p_of(bounds, "ratio")
 
 
 def test_bounds_on_the_near_side_of_no_effect_are_no_evidence() -> None:
-    assert ratio_of([10, 20, 30], [10, 15, 20], "...", ".LL").p == 1.0  # control / treatment is at least 0.8
-    assert ratio_of([10, 15, 20], [10, 20, 30], ".LL", "...").p == 1.0
+    assert (
+        p_of(ratio_of([10, 20, 30], [10, 15, 20], "...", ".LL"), "ratio") == 1.0
+    )  # control / treatment is at least 0.8
+    assert p_of(ratio_of([10, 15, 20], [10, 20, 30], ".LL", "..."), "ratio") == 1.0
 
 
 def test_bounds_on_either_side_leave_everything_open() -> None:
     effect = ratio_of([6, 40, 7], [40, 5, 30], ".L.", "L..")
-    assert (effect.interval.low, effect.interval.high, effect.p) == (0, math.inf, 1.0)
+    assert (effect.interval.low, effect.interval.high, p_of(effect, "ratio")) == (0, math.inf, 1.0)
     assert effect.censored == Censored(treatment=1, control=1)
 
 
@@ -286,7 +301,7 @@ def test_a_pair_of_which_neither_gets_there_says_nothing_and_is_counted() -> Non
     assert effect.censored == Censored(both=1)
     assert (effect.interval.n, effect.left_out, effect.interval.mean) == (2, 1, pytest.approx(math.sqrt(20)))
     nothing = ratio_of([40], [40], "L", "L")
-    assert (nothing.interval.n, nothing.interval.mean, nothing.p) == (0, None, None)
+    assert (nothing.interval.n, nothing.interval.mean) == (0, None)
 
 
 def test_the_bound_from_censored_controls_seldom_exceeds_the_true_ratio() -> None:

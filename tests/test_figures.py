@@ -136,7 +136,7 @@ def test_each_figure_has_a_caption_with_numbers_and_the_same_bytes_each_time(
         assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes(), name
 
 
-def test_without_any_result_each_figure_asked_for_is_a_hole(tmp_path: Path) -> None:
+def test_without_any_result_each_figure_asked_for_is_named_as_missing(tmp_path: Path) -> None:
     params, missing = fake_params(), []
     no_question = question_row("baseline", "tanh", None, None, None)
     assert draw_all(collect(params, tmp_path), [], [no_question], tmp_path / "figures", missing) == {}
@@ -146,7 +146,7 @@ def test_without_any_result_each_figure_asked_for_is_a_hole(tmp_path: Path) -> N
 
 
 @pytest.mark.usefixtures("unpainted")
-def test_what_the_scale_does_not_ask_for_is_no_hole(tmp_path: Path) -> None:
+def test_what_the_scale_does_not_ask_for_is_not_missed(tmp_path: Path) -> None:
     params = fake_params()
     params = params.model_copy(update={"tune": params.tune.model_copy(update={"trials": 0})})
     missing: list[str] = []
@@ -155,7 +155,7 @@ def test_what_the_scale_does_not_ask_for_is_no_hole(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("unpainted")
-def test_analyses_that_the_net_or_the_data_rule_out_are_no_holes(tmp_path: Path) -> None:
+def test_analyses_that_the_net_or_the_data_rule_out_are_not_missed(tmp_path: Path) -> None:
     no_dropout = {"dropout_test_half": {"reason": "the net has no dropout"}}
     seeds = {seed: {**found, **no_dropout} for seed, found in ANALYSES["seeds"].items()}
     missing: list[str] = []
@@ -170,7 +170,7 @@ def test_analyses_that_the_net_or_the_data_rule_out_are_no_holes(tmp_path: Path)
 
 def test_effects_have_the_papers_figure_the_verdict_and_the_pairs_beside_them() -> None:
     figure, caption = drawing(effects(made_up_claims()))
-    assert {"overlap_pool", "relu_vs_tanh_speed", broken(LONGEST), "same direction", "5"} <= words(figure)
+    assert {"Overlapping pooling", "ReLU against tanh, four layers", broken(LONGEST), "5"} <= words(figure)
     points, ratios = figure.axes
     assert (points.get_xscale(), ratios.get_xscale()) == ("linear", "log")
     rows = made_up_claims()
@@ -183,7 +183,7 @@ def test_effects_have_the_papers_figure_the_verdict_and_the_pairs_beside_them() 
 
 
 def test_claims_without_evidence_stay_out_of_the_forest() -> None:
-    untested = replace(made_up_claims()[0], evidence=None)
+    untested = replace(made_up_claims()[0], evidence=(), tested=None)
     assert effects([untested]) == "no claim was tested"
 
 
@@ -210,20 +210,20 @@ def test_variants_are_sorted_by_harm_and_signed_alike() -> None:
         question_row("as_coded", "as_coded_no_norm", 0.5, 0.1, 0.9),
         question_row("baseline", "narrow", None, None, None),
     ]
-    figure, caption = drawing(variants(rows))
+    figure, caption = drawing(variants(rows, {"adam": "Adam"}))
     names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
-    assert names == ["adam", "tanh", "as_coded_no_norm − as_coded", "tuned"]
-    assert "Most harmful: adam +3.00, tanh +1.00" in caption
+    assert names == ["Adam", "tanh", "as_coded_as_coded_no_norm", "tuned"]
+    assert "Most harmful: Adam +3.00, tanh +1.00" in caption.replace("adam", "Adam")
     assert "most helpful: tuned −2.00" in caption
     assert "3 of 4" in caption
 
 
 def test_nets_that_did_not_learn_do_not_squeeze_the_others() -> None:
     rows = [question_row("baseline", f"variant_{number}", 0.1 * number, -0.5, 1.5) for number in range(9)]
-    figure, caption = drawing(variants([*rows, question_row("baseline", "sigmoid", 68.2, 66.0, 70.4)]))
+    figure, caption = drawing(variants([*rows, question_row("baseline", "sigmoid", 68.2, 66.0, 70.4)], {}))
     assert figure.axes[0].get_xlim()[1] < 3
     assert "+68.20" in words(figure)
-    assert "written beside an arrow: 1 effect (up to 68.20)" in caption
+    assert "Beyond the axis: sigmoid +68.20." in caption
 
 
 def test_an_axis_holds_the_papers_figures_and_no_effect() -> None:
@@ -329,7 +329,7 @@ def test_a_study_of_the_rate_alone_shows_the_epochs_it_takes() -> None:
     assert "7 at a learning rate of 0.01;" in caption
 
 
-def test_a_study_without_a_complete_trial_is_a_hole() -> None:
+def test_a_study_without_a_complete_trial_is_named_as_missing() -> None:
     for trials in (TRIALS[:0], TRIALS[TRIALS["state"] != "COMPLETE"]):
         assert isinstance(landscape(results(fake_params(), trials={"baseline": trials}), "baseline"), str)
 
@@ -350,10 +350,21 @@ def test_filters_lie_in_one_block_for_each_column(tmp_path: Path, kernels: int, 
     weights[: kernels // 2] = weights[: kernels // 2].mean(1, keepdims=True)
     for seed in params.seeds:
         save_file({"conv1.weight": weights}, tmp_path / paths.seed("fake", "baseline", seed) / "model.safetensors")
-    figure, caption = drawing(filters(collect(params, tmp_path)))
+    made = collect(params, tmp_path)
+    figure, caption = drawing(filters(replace(made, meta={**made.meta, "channels": 3})))
     assert len(figure.axes) == blocks
     assert f"The {kernels} filters of conv1, 11 × 11 pixels" in caption
     assert ("Color holds 0 % and 6" in caption) == (blocks == 2)
+
+
+def test_filters_of_nets_that_saw_grey_images_are_drawn_grey(tmp_path: Path) -> None:
+    write_fake_runs(tmp_path, fake_params())
+    figure, caption = drawing(filters(collect(fake_params(), tmp_path)))
+    for axes in figure.axes:
+        drawn = np.asarray(axes.images[0].get_array())
+        assert np.allclose(drawn, drawn.mean(-1, keepdims=True))
+        assert drawn.std() > 0.1
+    assert "Color holds" not in caption
 
 
 def test_examples_say_what_was_taken_for_what(tmp_path: Path) -> None:

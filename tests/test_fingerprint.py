@@ -73,8 +73,8 @@ def test_the_defaults_are_the_papers_and_who_changes_one_raises_the_fingerprints
     }  # fmt: skip
     assert Train().model_dump() == {
         "epochs": 90, "batch_images": 128, "lr": 0.01, "momentum": 0.9, "weight_decay": 0.0005, "optimizer": "paper",
-        "warmup_epochs": 0, "patience_epochs": 5, "lr_drops": 3, "stop_at_train_error": None, "random_crop": True,
-        "hflip": True, "pca_jitter_std": 0.1, "precision": "32-true",
+        "warmup_epochs": 0, "schedule": "plateau", "lr_drops": 3, "patience_epochs": 5, "drop_at": [],
+        "stop_at_train_error": None, "random_crop": True, "hflip": True, "pca_jitter_std": 0.1, "precision": "32-true",
     }  # fmt: skip
     assert set(Recipe().model_dump().values()) == {"printed"}
 

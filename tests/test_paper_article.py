@@ -1,11 +1,12 @@
 import re
+from pathlib import Path
 
 import pytest
 
 from pipeline.paper.article import WORDS, Statement, article
 from pipeline.paper.article_checks import CHECKS, conv1_maps, crop_factor, margin_2012, parameters, pooled_maps
 from pipeline.paper.claims import registry
-from pipeline.report import background_tables
+from pipeline.report import background
 from tests.fact_sheet import numbers, rows
 
 # The fact sheet's words; its other verdicts are among the four already
@@ -112,16 +113,18 @@ def test_only_the_logged_control_of_pooling_has_larger_maps() -> None:
     assert pooled_maps().text == "3 px: 27, 13, 6; 2 px: 27, 13, 6; the source's own control: 28, 13, 7"
 
 
-def test_the_table_has_each_statement_and_what_was_measured_here() -> None:
-    table = background_tables.article_table({"size_params": "reproduced"})
+def test_the_page_has_each_statement_and_counts_the_words() -> None:
+    table = background.article_table()
     assert len(table.splitlines()) == len(STATEMENTS) + 2
-    assert "`size_params`: reproduced" in table
     assert "`overlap_pool`" in table
+    (counts,) = [line for line in background.background().splitlines() if line.startswith("A tutorial article")]
+    told = dict(reversed(part.split()) for part in counts.rstrip(".").rsplit(". ", 1)[1].split(", "))
+    assert list(told) == list(WORDS)
+    assert sum(map(int, told.values())) == len(STATEMENTS)
 
 
-def test_the_words_are_counted() -> None:
-    assert sum(background_tables.article_counts().values()) == len(STATEMENTS)
-    assert [part.split()[1] for part in background_tables.article_words().split(", ")] == list(WORDS)
+def test_the_committed_page_is_current() -> None:
+    assert (Path(__file__).parents[1] / "reports/background.md").read_text() == background.background()
 
 
 def test_every_row_of_the_fact_sheet_is_covered_in_its_order() -> None:

@@ -68,6 +68,7 @@ def test_an_observation_without_a_reason_is_refused() -> None:
         Claim.model_validate(
             {
                 "id": "x",
+                "title": "x",
                 "section": "1",
                 "statement": "x",
                 "kind": "observation",

@@ -5,7 +5,7 @@ import pytest
 from pipeline.paper.claims import registry
 from pipeline.paper.net import paper_shapes
 from pipeline.paper.published import Anchor, Architecture, Errors, Reproduction, published
-from pipeline.report import background_tables
+from pipeline.report import background
 from tests.fact_sheet import numbers, rows
 
 PAIR = re.compile(r"(\d+\.?\d*)/(\d+\.?\d*)")
@@ -105,18 +105,18 @@ def test_alexnets_counts_are_those_of_the_layer_table() -> None:
 
 def test_tables_have_a_line_for_each_row_and_mark_what_is_not_published() -> None:
     tables = {
-        background_tables.rivals_table(): published().contestants,
-        background_tables.reproductions_table(): published().reproductions,
-        background_tables.anchors_table(): published().anchors,
-        background_tables.architectures_table(): published().architectures,
+        background.rivals_table(): published().contestants,
+        background.reproductions_table(): published().reproductions,
+        background.anchors_table(): published().anchors,
+        background.architectures_table(): published().architectures,
     }
     for table, lines in tables.items():
         assert len(table.splitlines()) == len(lines) + 2
-    assert "25.6 million (unverified)" in background_tables.architectures_table()
-    assert "60,965,224 (calculated)" in background_tables.architectures_table()
-    assert "16.6 (unverified)" in background_tables.anchors_table()
-    assert "90 (unverified)" in background_tables.reproductions_table()
-    assert "| 40.5 / 18.1 " in background_tables.reproductions_table()
+    assert "25.6 million (unverified)" in background.architectures_table()
+    assert "60,965,224 (calculated)" in background.architectures_table()
+    assert "16.6 (unverified)" in background.anchors_table()
+    assert "90 (unverified)" in background.reproductions_table()
+    assert "| 40.5 / 18.1 " in background.reproductions_table()
 
 
 def test_rivals_are_those_of_the_fact_sheet() -> None:

@@ -168,9 +168,12 @@ def small_nets() -> Results:
 
 
 def analyzed() -> Results:
-    """Runs whose claims are about drops of the rate, and about what the nets were asked beside their predictions."""
+    """Runs whose claims are about when they converge, and about what the nets were asked beside their predictions."""
     evaluate = {"ten_crop": ["baseline"], "analyses": ["baseline"], "batch_images": 100}
-    return results(fake_params(evaluate=evaluate), analyses={"baseline": ANALYSES})
+    variants = {name: variant.model_dump() for name, variant in fake_params().variants.items()}
+    variants |= dict.fromkeys(("no_lr_drops", "no_lr_drops_no_dropout"), variants["baseline"])
+    params = fake_params(evaluate=evaluate, variants=variants)
+    return results(params, epochs=60, analyses={"baseline": ANALYSES})
 
 
 @pytest.mark.parametrize(
@@ -180,7 +183,7 @@ def analyzed() -> Results:
         (analyzed, ["dropout_doubles_iters", "dropout_test_half", "off_centre"]),
     ],
 )
-def test_epochs_drops_and_analyses_that_claims_read_are_in_the_file(
+def test_epochs_losses_and_analyses_that_claims_read_are_in_the_file(
     read: Callable[[], Results], ids: list[str], tmp_path: Path
 ) -> None:
     write_predictions(read(), {}, tmp_path / "predictions.parquet")

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,9 @@ from pipeline import paths
 from pipeline.params import Params
 from pipeline.report.html import html_page
 from pipeline.report.render import write_report
+from pipeline.report.training_tables import unsettled
 from tests.fake_runs import fake_params, mark_failed, write_fake_runs
-from tests.synthetic import ANALYSES
+from tests.synthetic import ANALYSES, results
 from tests.test_html import Seen
 
 ROOT = Path(__file__).parents[1]
@@ -45,7 +47,21 @@ def test_an_analyzed_scale_has_a_table_for_each_analysis(tmp_path: Path) -> None
     text = report(tmp_path, params)
     halved = text.split("### Half the outputs for many nets\n")[1].split("\n##")[0]
     rows = [[cell.strip() for cell in line.split("|")[1:3]] for line in halved.splitlines() if line.startswith("| ")]
-    assert rows[1:] == [[str(nets), "80.00 ± 0.00 (3 seeds)"] for nets in (1, 10, 100)]
+    assert rows[1:4] == [[str(nets), "80.00 ± 0.00 (3 seeds)"] for nets in (1, 10, 100)]
+    kl = {0.4: 0.11, 0.5: 0.01, 0.6: 0.11}
+    assert rows[5:] == [[f"{factor:g}", f"{value:.4f} ± 0.0000 (3 seeds)"] for factor, value in kl.items()]
+
+
+def test_a_run_whose_last_error_is_far_from_those_before_is_named() -> None:
+    made = results(fake_params(), epochs=60)
+    made = replace(made, histories=made.histories.assign(val_error_top1=20.0))
+    assert unsettled(made).startswith("Every run ended settled")
+    last = (made.histories["variant"] == "tuned") & (made.histories["seed"] == 1) & (made.histories["epoch"] == 60)
+    histories = made.histories.copy()
+    histories.loc[last, "val_error_top1"] = 17.9
+    assert unsettled(replace(made, histories=histories)).endswith("`tuned`, seed 1 (-2.1 points).")
+    histories.loc[last, "val_error_top1"] = 21.9
+    assert unsettled(replace(made, histories=histories)).startswith("Every run ended settled")
 
 
 def test_a_report_names_stages_that_dvc_knows(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import torch
 
 from pipeline.training.module import Classifier
 from pipeline.training.optimizer import PaperSGD
-from pipeline.training.schedule import PlateauSchedule, StopAtTrainError, Warmup
+from pipeline.training.schedule import FixedSchedule, PlateauSchedule, StopAtTrainError, Warmup, rate_schedule
 from tests.tiny import settings
 
 
@@ -117,3 +117,51 @@ def test_the_rate_rises_in_equal_steps_to_its_value_and_no_plateau_counts_meanwh
     assert weights == pytest.approx([0.01 * k for k in range(1, 9)] + [0.08] * 12 + [0.008] * 4)
     assert biases[:20] == pytest.approx([bias_factor * rate for rate in weights[:20]])
     assert schedule.drops == [5]
+
+
+def fixed_rates(
+    reading: str = "printed", first_epoch: int = 0, **changes: Any
+) -> tuple[list[list[float]], FixedSchedule]:
+    """The rates of weights and biases in each epoch of ten, from `first_epoch` on, as in a resumed run."""
+    train = {"schedule": "fixed", "epochs": 10, "drop_at": [0.6, 0.8, 0.93], **changes}
+    schedule = rate_schedule(settings(train=train, recipe={"bias_rule": reading}))
+    assert isinstance(schedule, FixedSchedule)
+    trainer: Any = Trainer(bias_lr=0.02 if reading == "coded" else 0.01)
+    rates = []
+    for trainer.current_epoch in range(first_epoch, 10):
+        schedule.on_train_epoch_start(trainer, None)  # type: ignore[arg-type]
+        rates.append([group["lr"] for group in trainer.optimizers[0].param_groups])
+    return rates, schedule
+
+
+def test_the_fixed_schedule_divides_the_rate_by_10_after_its_shares_of_the_epochs() -> None:
+    rates, schedule = fixed_rates()
+    expected = [0.01] * 6 + [1e-3] * 2 + [1e-4] + [1e-5]
+    assert [weights for weights, _ in rates] == pytest.approx(expected)
+    assert [biases for _, biases in rates] == pytest.approx(expected)
+    assert schedule.drops == [6, 8, 9]
+    assert not schedule.stopped
+
+
+def test_as_coded_the_rate_of_biases_stays_in_the_fixed_schedule_too() -> None:
+    rates, _ = fixed_rates("coded")
+    assert {biases for _, biases in rates} == {0.02}
+    assert rates[-1][0] == pytest.approx(1e-5)
+
+
+def test_a_resumed_run_has_the_rates_of_an_undisturbed_one() -> None:
+    rates, schedule = fixed_rates(first_epoch=7)
+    assert rates == fixed_rates()[0][7:]
+    assert schedule.drops == [6, 8, 9]
+
+
+def test_fewer_drops_than_shares_take_the_first_of_them() -> None:
+    rates, schedule = fixed_rates(lr_drops=1)
+    assert (rates[-1][0], schedule.drops) == (pytest.approx(1e-3), [6])
+    assert {weights for weights, _ in fixed_rates(lr_drops=0)[0]} == {0.01}
+
+
+@pytest.mark.parametrize("shares", [[0.5, 0.8], [0.8, 0.6, 0.9], [0.6, 0.6, 0.9], [0.5, 0.8, 1.0], [0.0, 0.5, 0.8]])
+def test_shares_that_are_too_few_or_do_not_rise_are_refused(shares: list[float]) -> None:
+    with pytest.raises(ValueError, match="drop_at"):
+        settings(train={"schedule": "fixed", "drop_at": shares})

@@ -1,8 +1,10 @@
 import math
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from pipeline.claims.crossed import crossed_effect
 from pipeline.claims.effects import Censored
@@ -10,103 +12,188 @@ from pipeline.claims.verdicts import (
     ARTICLE_WORDS,
     CLAIM_WORDS,
     QUESTION_WORDS,
+    Answers,
     Evidence,
     Verdict,
     judge,
     judge_exact,
     judge_question,
+    undecidable_bound,
 )
 
-OWN = Evidence(
-    kind="effect",
-    on_paper_data=True,
-    unit="points",
-    paper=0.4,
-    mean=0.5,
-    low=0.3,
-    high=0.7,
-    sd=0.2,
-    p=0.001,
-    p_adjusted=0.01,
-    pairs=5,
-)
-PROXY = replace(OWN, on_paper_data=False)
-UNSURE = {"mean": 0.1, "low": -0.5, "high": 0.7, "p": 0.6, "p_adjusted": 1.0}
+PAIRS = 5
+
+
+def measured(mean: float, half: float, **changes: object) -> Evidence:
+    """Five pairs whose mean has a 95 % interval of this half-width; for a ratio both are logarithms of it."""
+    sd = half * math.sqrt(PAIRS) / float(stats.t.ppf(0.975, PAIRS - 1))
+    ends = [mean, mean - half, mean + half]
+    if changes.get("unit") == "ratio":
+        ends = [math.exp(end) for end in ends]
+    values = {"kind": "effect", "on_paper_data": False, "unit": "points", "paper": 1.0, "sd": sd, "pairs": PAIRS}
+    return Evidence(**{**values, **dict(zip(("mean", "low", "high"), ends, strict=True)), **changes})  # type: ignore[arg-type]
+
+
+def word(*steps: Evidence) -> str:
+    return judge(Answers.of(steps)).word
+
+
+def reason(*steps: Evidence) -> str:
+    return judge(Answers.of(steps)).reason
+
+
+EXCLUDED = "an effect of the paper's size, 1 point, or more is excluded, zero is not"
+NOISE = "about 13 seeds would measure it to within ± 0.5 points (estimate)"
+# The paper's figure is one point. Columns of the table: no effect excluded or not, the size excluded or not.
+CELLS = [
+    # mean, half-width, word on other data, word on the paper's own, what the reason says of the size
+    (1.2, 0.5, "same direction", "reproduced", ""),
+    (0.5, 0.3, "same direction", "reproduced in direction, not in size", "smaller than the paper's"),
+    (2.0, 0.5, "same direction", "reproduced", "larger than the paper's"),
+    (-0.8, 0.5, "opposite direction", "contradicted", ""),
+    (
+        0.1,
+        0.3,
+        "not seen here",
+        "contradicted",
+        "an effect of the paper's size, 1 point, or more is excluded, zero is not",
+    ),
+    (
+        -0.2,
+        0.3,
+        "not seen here",
+        "contradicted",
+        "an effect of the paper's size, 1 point, or more is excluded, zero is not",
+    ),
+    (
+        0.5,
+        1.0,
+        "too noisy to say",
+        "too noisy to say",
+        "about 13 seeds would measure it to within ± 0.5 points (estimate)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("mean", "half", "elsewhere", "own", "why"), CELLS)
+def test_each_cell_of_the_table_earns_its_word(mean: float, half: float, elsewhere: str, own: str, why: str) -> None:
+    assert (word(measured(mean, half)), reason(measured(mean, half))) == (elsewhere, why)
+    assert word(measured(mean, half, on_paper_data=True)) == own
+
+
+def test_the_estimated_number_of_seeds_is_that_of_students_t() -> None:
+    # the interval of five pairs is ± 1: the first n whose half-width at the same spread is below half a point
+    sd = measured(0.5, 1.0).sd
+    assert sd is not None
+    widths = {n: stats.t.ppf(0.975, n - 1) * sd / math.sqrt(n) for n in range(2, 40)}
+    first = min(n for n, width in widths.items() if width < 0.5)
+    assert f"about {first} seeds" in reason(measured(0.5, 1.0)) + reason(measured(0.5, 1.0, paper=None))
+
+
+def test_where_the_paper_gives_no_size_one_point_or_a_factor_of_a_quarter_is_looked_for() -> None:
+    assert word(measured(0.1, 0.3, paper=None)) == "not seen here"
+    assert reason(measured(0.1, 0.3, paper=None)) == "an effect of 1 point or more is excluded, zero is not"
+    assert word(measured(0.1, 1.2, paper=None)) == "too noisy to say"
+    ratio = {"unit": "ratio", "paper": None}
+    assert word(measured(0.0, math.log(1.1), **ratio)) == "not seen here"
+    assert word(measured(0.0, math.log(1.4), **ratio)) == "too noisy to say"
+    assert "a factor of 1.25" in reason(measured(0.0, math.log(1.1), **ratio))
+    assert word(measured(0.5, 0.3, paper=None, on_paper_data=True)) == "reproduced"  # no size that it could miss
 
 
 @pytest.mark.parametrize(
-    ("evidence", "word"),
+    ("mean", "low", "paper", "expected"),
     [
-        (OWN, "reproduced"),
-        (replace(OWN, paper=None), "reproduced"),
-        (replace(OWN, paper=1.4), "reproduced in direction, not in size"),
-        (replace(OWN, mean=-0.5, low=-0.7, high=-0.3), "contradicted"),
-        (replace(OWN, mean=-0.5, low=-0.7, high=-0.3, paper=None), "contradicted"),
-        # includes no effect, excludes the paper's 0.4, and is narrower than 0.4
-        (replace(OWN, mean=0.05, low=-0.05, high=0.15, p=0.2, p_adjusted=0.2), "contradicted"),
-        # includes no effect and excludes the paper's 0.4, but is wider than 0.4
-        (replace(OWN, mean=-0.3, low=-0.8, high=0.2, p=0.2, p_adjusted=0.2), "inconclusive"),
-        (replace(OWN, **UNSURE), "inconclusive"),
-        (PROXY, "same direction"),
-        (replace(PROXY, paper=1.4), "same direction"),
-        (replace(PROXY, mean=-0.5, low=-0.7, high=-0.3), "opposite direction"),
-        (replace(PROXY, **UNSURE), "inconclusive"),
-        (replace(PROXY, mean=0.05, low=-0.05, high=0.15, p=0.2, p_adjusted=0.2), "inconclusive"),
-        (replace(PROXY, p_adjusted=0.06), "inconclusive"),
-        (replace(PROXY, low=None, high=None, p=None, p_adjusted=None, pairs=1), "inconclusive"),
+        (5.0, 4.0, 6.0, "same direction"),
+        (1.12, 0.82, 6.0, "not seen here"),  # Figure 1: six-fold is excluded, none is not
+        (0.5, 0.4, 6.0, "opposite direction"),
+        (2.0, 0.2, 6.0, "too noisy to say"),
+        (0.6, 0.5, 0.5, "same direction"),  # the paper's side is below one
+        (1.5, 1.2, 0.5, "opposite direction"),
+        (1.0, 0.8, 0.5, "not seen here"),
     ],
 )
-def test_an_effect_in_points_earns_its_word(evidence: Evidence, word: str) -> None:
-    assert judge(evidence).word == word
+def test_no_effect_is_one_for_a_ratio(mean: float, low: float, paper: float, expected: str) -> None:
+    half = math.log(mean) - math.log(low)
+    assert word(measured(math.log(mean), half, unit="ratio", paper=paper)) == expected
+
+
+def test_an_effect_of_the_papers_size_is_excluded_on_its_side_alone() -> None:
+    up = measured(0.0, 0.3)
+    p = up.p_size
+    assert p == pytest.approx(stats.t.cdf(-1.0 / (up.sd / math.sqrt(PAIRS)), PAIRS - 1))  # type: ignore[operator]
+    assert measured(2.5, 0.3).p_size == pytest.approx(1.0, abs=1e-3)
+    assert measured(0.0, 0.3, paper=-1.0).p_size == pytest.approx(p)
+    assert measured(-2.5, 0.3).p_size == pytest.approx(0.0, abs=1e-4)
 
 
 @pytest.mark.parametrize(
-    ("changes", "word"),
-    [
-        ({"mean": 5.0, "low": 4.0, "high": 6.5}, "reproduced"),
-        ({"mean": 2.0, "low": 1.5, "high": 2.7}, "reproduced in direction, not in size"),
-        ({"mean": 0.5, "low": 0.4, "high": 0.6}, "contradicted"),
-        ({"mean": 1.1, "low": 0.8, "high": 1.5, "p_adjusted": 0.5}, "contradicted"),  # 1.9-fold wide, the paper has 6
-        ({"mean": 2.0, "low": 0.7, "high": 5.9, "p_adjusted": 0.5}, "inconclusive"),  # 8-fold wide
-    ],
-)
-def test_no_effect_is_one_for_a_ratio(changes: dict[str, float], word: str) -> None:
-    assert judge(replace(OWN, unit="ratio", paper=6.0, **changes)).word == word
-
-
-def test_a_ratio_below_one_is_on_the_side_of_a_paper_that_has_it_there() -> None:
-    assert judge(replace(PROXY, unit="ratio", paper=0.5, mean=0.6, low=0.5, high=0.7)).word == "same direction"
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "word"), [(37.0, 38.0, "reproduced"), (38.0, 39.0, "contradicted"), (None, None, "inconclusive")]
+    ("low", "high", "expected"),
+    [(37.0, 38.0, "reproduced"), (38.0, 39.0, "contradicted"), (None, None, "too noisy to say")],
 )
 def test_an_absolute_error_is_judged_by_whether_its_interval_includes_the_papers(
-    low: float | None, high: float | None, word: str
+    low: float | None, high: float | None, expected: str
 ) -> None:
-    evidence = replace(
-        OWN, kind="absolute", unit="percent", paper=37.5, mean=38.0, low=low, high=high, p=None, p_adjusted=None
-    )
-    assert judge(evidence).word == word
+    assert word(measured(38.0, 0.5, kind="absolute", unit="percent", paper=37.5, low=low, high=high)) == expected
 
 
 @pytest.mark.parametrize(
-    ("own", "mean", "p_adjusted", "word"),
+    ("mean", "half", "elsewhere", "own"),
     [
-        (True, 0.02, 0.01, "reproduced"),
-        (True, -0.5, 0.01, "contradicted"),
-        (False, -0.02, 0.01, "same direction"),
-        (False, 0.5, 0.01, "opposite direction"),
-        (False, 0.5, 0.2, "inconclusive"),
+        (0.02, 0.05, "same direction", "reproduced"),
+        (-0.02, 0.05, "same direction", "reproduced"),
+        (0.5, 0.2, "opposite direction", "contradicted"),
+        (-0.5, 0.2, "opposite direction", "contradicted"),
+        (0.0, 0.2, "too noisy to say", "too noisy to say"),
+        (0.2, 0.15, "too noisy to say", "too noisy to say"),
     ],
 )
-def test_a_limit_is_kept_or_exceeded_on_either_side(own: bool, mean: float, p_adjusted: float, word: str) -> None:
-    evidence = replace(OWN, kind="limit", on_paper_data=own, unit="percent", paper=0.1, mean=mean, low=mean - 0.05)
-    assert judge(replace(evidence, high=mean + 0.05, p=0.001, p_adjusted=p_adjusted)).word == word
+def test_a_bound_is_shown_or_exceeded_on_either_side(mean: float, half: float, elsewhere: str, own: str) -> None:
+    bound = measured(mean, half, kind="limit", unit="percent", paper=0.1)
+    assert (word(bound), word(replace(bound, on_paper_data=True))) == (elsewhere, own)
+
+
+def test_a_bound_that_the_images_cannot_decide_says_how_many_could() -> None:
+    bound = measured(0.0, 0.5, kind="limit", unit="percent", paper=0.1, image_variance=0.3**2, images="test images")
+    times = (1.96 * 0.3 / 0.1) ** 2
+    assert f"about {times:,.0f} times as many test images could" in undecidable_bound(bound)
+    assert undecidable_bound(replace(bound, image_variance=0.04**2)) == ""
+    assert undecidable_bound(measured(0.0, 0.5, image_variance=0.3**2)) == ""
+
+
+SAME, OTHER, NONE, NOISY = measured(1.2, 0.5), measured(-1.2, 0.5), measured(0.1, 0.3), measured(0.5, 1.5)
 
 
 @pytest.mark.parametrize(
-    ("measured", "paper", "agreement", "word"),
+    ("steps", "expected"),
+    [
+        ([SAME, SAME, SAME], "same direction"),
+        ([SAME, OTHER, SAME], "opposite direction"),
+        ([NONE, OTHER, NOISY], "opposite direction"),
+        ([NONE, NONE, NONE], "not seen here"),
+        ([NONE, NONE, NOISY], "too noisy to say"),
+        ([SAME, SAME, NOISY], "too noisy to say"),
+    ],
+)
+def test_several_comparisons_hold_together_or_not(steps: list[Evidence], expected: str) -> None:
+    assert word(*steps) == expected
+
+
+def test_one_of_several_goes_the_other_way_only_after_correction_for_their_number() -> None:
+    barely = measured(-0.5, 0.48)  # p just below 5 %
+    assert barely.p_no_effect == pytest.approx(0.045, abs=0.005)
+    assert word(barely) == "opposite direction"
+    assert Answers.of([barely, SAME, SAME]).p_no_effect == pytest.approx(3 * barely.p_no_effect)  # type: ignore[operator]
+    assert word(barely, SAME, SAME) != "opposite direction"
+
+
+def test_the_reason_lists_every_comparison() -> None:
+    named = [replace(SAME, name="a"), replace(NOISY, name="b")]
+    assert "a +1.20 [0.70, 1.70]; b +0.50 [-1.00, 2.00]" in reason(*named)
+
+
+@pytest.mark.parametrize(
+    ("value", "paper", "agreement", "expected"),
     [
         (60_965_224, 60_000_000, "leading_digits", "reproduced"),
         (659_272, 650_000, "leading_digits", "reproduced"),
@@ -119,32 +206,35 @@ def test_a_limit_is_kept_or_exceeded_on_either_side(own: bool, mean: float, p_ad
     ],
 )
 def test_an_exact_statement_is_reproduced_or_contradicted(
-    measured: float, paper: float, agreement: str, word: str
+    value: float, paper: float, agreement: str, expected: str
 ) -> None:
-    assert judge_exact(measured, paper, agreement).word == word  # type: ignore[arg-type]
+    assert judge_exact(value, paper, agreement).word == expected  # type: ignore[arg-type]
 
 
-def test_a_question_of_ours_is_answered_in_its_own_words() -> None:
-    question = replace(PROXY, paper=None)
-    assert judge_question(question).word == "differs"
-    assert judge_question(replace(question, mean=-0.5, low=-0.7, high=-0.3)).word == "differs"
-    assert judge_question(replace(question, **UNSURE)).word == "no difference seen"
-    assert judge_question(replace(question, low=None, high=None, p=None, p_adjusted=None)).word == "no difference seen"
+@pytest.mark.parametrize(
+    ("mean", "half", "expected"),
+    [(1.5, 0.5, "differs"), (-1.5, 0.5, "differs"), (0.1, 0.3, "no difference seen"), (0.5, 2.0, "no difference seen")],
+)
+def test_a_question_of_ours_is_answered_in_its_own_words(mean: float, half: float, expected: str) -> None:
+    assert judge_question(Answers.of([measured(mean, half, paper=None)])).word == expected
 
 
-def test_inconclusive_names_the_seeds_that_would_settle_it() -> None:
-    # sd 1 and a paper's effect of 1: the first n with t(0.975, n - 1) / sqrt(n) < 0.5 is 18
-    evidence = replace(PROXY, **UNSURE, paper=1.0, sd=1.0)  # type: ignore[arg-type]
-    assert judge(evidence).reason == "18 seeds would settle it"
-    assert judge(replace(evidence, paper=None)).reason == "18 seeds would settle it"  # 0.5 points where it gives none
+def test_one_seed_gives_no_interval_and_so_no_word() -> None:
+    single = measured(1.2, 0.5, low=None, high=None, sd=None, pairs=1)
+    assert (word(single), reason(single)) == ("too noisy to say", "1 seed: no interval")
+    answer = judge_question(Answers.of([single]))
+    assert (answer.word, answer.reason) == ("no difference seen", "1 seed: no interval")
 
 
 def test_an_interval_that_the_adjustment_overrules_is_marked() -> None:
-    evidence = replace(PROXY, p=0.02, p_adjusted=0.08)
-    assert evidence.marked
-    assert "†" in judge(evidence).reason
-    assert not replace(PROXY, p=0.02, p_adjusted=0.04).marked
-    assert not replace(PROXY, p=0.3, p_adjusted=1.0).marked
+    found = Answers.of([measured(1.2, 1.0)])
+    assert found.p_no_effect is not None
+    assert found.excludes_no_effect
+    assert not found.marked
+    overruled = replace(found, p_no_effect=4 * found.p_no_effect)
+    assert overruled.marked
+    assert "†" in judge(overruled).reason
+    assert not Answers.of([measured(0.2, 1.0)]).marked
 
 
 def test_the_words_are_those_agreed() -> None:
@@ -154,7 +244,8 @@ def test_the_words_are_those_agreed() -> None:
         "contradicted",
         "same direction",
         "opposite direction",
-        "inconclusive",
+        "not seen here",
+        "too noisy to say",
         "not run at this scale",
         "cannot be run",
     )
@@ -162,17 +253,18 @@ def test_the_words_are_those_agreed() -> None:
     assert ARTICLE_WORDS == ("right", "imprecise", "wrong", "outdated")
 
 
-@pytest.mark.parametrize("word", [*CLAIM_WORDS, *QUESTION_WORDS, *ARTICLE_WORDS])
-def test_a_verdict_is_one_of_the_words(word: str) -> None:
-    assert Verdict(word).word == word
+@pytest.mark.parametrize("one", [*CLAIM_WORDS, *QUESTION_WORDS, *ARTICLE_WORDS])
+def test_a_verdict_is_one_of_the_words(one: str) -> None:
+    assert Verdict(one).word == one
 
 
-def test_no_other_word_is_a_verdict() -> None:
-    with pytest.raises(ValueError, match="'refuted' is no verdict: accepted is one of"):
-        Verdict("refuted")
+@pytest.mark.parametrize("other", ["refuted", "inconclusive", ""])
+def test_no_other_word_is_a_verdict(other: str) -> None:
+    with pytest.raises(ValueError, match="is no verdict: accepted is one of"):
+        Verdict(other)
 
 
-def synthetic(effect: float, seed_sd: float, *, own: bool, paper: float | None = 1.0) -> Evidence:
+def synthetic(effect: float, seed_sd: float) -> Evidence:
     """Five pairs of nets on 4,000 images, 10 % of which the nets of a pair see differently."""
     rng = np.random.default_rng(8)
     spread = rng.permutation([-1.2, -0.5, 0.0, 0.5, 1.2]) * seed_sd
@@ -183,78 +275,84 @@ def synthetic(effect: float, seed_sd: float, *, own: bool, paper: float | None =
         control_errs = round((len(differ) + gain) / 2)
         row[differ[:control_errs]], row[differ[control_errs:]] = 100, -100
     found = crossed_effect([differences])
-    assert found.interval.mean == pytest.approx(effect, abs=0.05)
-    return Evidence(
-        kind="effect",
-        on_paper_data=own,
-        unit="points",
-        paper=paper,
-        mean=effect,
-        low=found.interval.low,
-        high=found.interval.high,
-        sd=found.sd,
-        p=found.p,
-        p_adjusted=found.p,
-        pairs=found.interval.n,
-        image_variance=found.image_variance,
-    )
+    ends = (found.interval.mean, found.interval.low, found.interval.high)
+    assert ends[0] == pytest.approx(effect, abs=0.05)
+    values = {"sd": found.sd, "image_variance": found.image_variance, "pairs": found.interval.n}
+    return measured(effect, 1.0, **{**values, "low": ends[1], "high": ends[2]})
 
 
 @pytest.mark.parametrize(
-    ("effect", "seed_sd", "own", "word"),
+    ("effect", "seed_sd", "expected"),
     [
-        (1.2, 0.3, True, "reproduced"),
-        (3.0, 0.3, True, "reproduced in direction, not in size"),
-        (-1.0, 0.3, True, "contradicted"),
-        (0.1, 0.3, True, "contradicted"),  # none is not excluded, one point is
-        (0.5, 2.0, True, "inconclusive"),
-        (3.0, 0.3, False, "same direction"),
-        (-1.0, 0.3, False, "opposite direction"),
-        (0.1, 0.3, False, "inconclusive"),
+        (1.2, 0.3, "same direction"),
+        (3.0, 0.3, "same direction"),
+        (-1.0, 0.3, "opposite direction"),
+        (0.1, 0.3, "not seen here"),
+        (0.5, 2.0, "too noisy to say"),
     ],
 )
-def test_made_up_nets_earn_the_word_that_their_effect_deserves(
-    effect: float, seed_sd: float, own: bool, word: str
-) -> None:
-    assert judge(synthetic(effect, seed_sd, own=own)).word == word
+def test_made_up_nets_earn_the_word_that_their_effect_deserves(effect: float, seed_sd: float, expected: str) -> None:
+    assert word(synthetic(effect, seed_sd)) == expected
 
 
-@pytest.mark.parametrize(("effect", "word"), [(1.5, "differs"), (-1.5, "differs"), (0.1, "no difference seen")])
-def test_made_up_nets_answer_a_question_of_ours(effect: float, word: str) -> None:
-    assert judge_question(synthetic(effect, 0.3, own=False, paper=None)).word == word
+def rates(effect: float, half: float = 0.8, draws: int = 1500) -> Counter[str]:
+    """Shares of the words where five pairs scatter around a true effect; the paper's size is one point."""
+    rng = np.random.default_rng(2012)
+    sd = half * math.sqrt(PAIRS) / float(stats.t.ppf(0.975, PAIRS - 1))
+    words: Counter[str] = Counter()
+    for pairs in rng.normal(effect, sd, (draws, PAIRS)):
+        mean, spread = float(pairs.mean()), float(pairs.std(ddof=1))
+        width = spread / math.sqrt(PAIRS) * float(stats.t.ppf(0.975, PAIRS - 1))
+        words[word(measured(mean, width))] += 1
+    return Counter({one: count / draws for one, count in words.items()})  # type: ignore[misc]
 
 
-def test_inconclusive_asks_for_more_images_where_no_number_of_seeds_would_do() -> None:
-    # half the paper's effect is 0.2 points; the images alone give a half-width of 1.96 times 0.3
-    evidence = replace(PROXY, **UNSURE, image_variance=0.3**2)  # type: ignore[arg-type]
-    assert judge(evidence).reason == (
-        "no number of seeds would settle it with fewer than 8.6 times as many test images"  # (1.96 · 0.3 / 0.2)²
+def test_the_words_err_no_more_often_than_they_say() -> None:
+    allowed = 0.05 + 3 * math.sqrt(0.05 * 0.95 / 1500)
+    nothing, half, full = rates(0.0), rates(0.5), rates(1.0)
+    assert nothing["same direction"] + nothing["opposite direction"] < allowed
+    assert nothing["not seen here"] > 0.5  # a clear null is called one
+    assert full["not seen here"] < allowed
+    assert full["opposite direction"] < 0.01
+    assert full["same direction"] > 0.5
+    assert half["opposite direction"] < 0.01
+
+
+def test_more_images_are_asked_for_where_no_number_of_seeds_would_do() -> None:
+    # half the paper's effect is 0.5 points; the images alone give a half-width of 1.96 times 0.6
+    assert reason(measured(0.1, 1.5, image_variance=0.6**2)) == (
+        "no number of seeds measures it to within ± 0.5 points with fewer than 5.5 times as many test images"
     )
 
 
-SPEED = replace(OWN, unit="ratio", paper=6.0, mean=8.0, low=5.0, high=math.inf, censored=Censored(control=2))
+def speed(mean: float, half: float, **changes: object) -> Evidence:
+    return measured(math.log(mean), half, unit="ratio", paper=6.0, **changes)
 
 
 @pytest.mark.parametrize(
-    ("changes", "word"),
+    ("evidence", "expected"),
     [
-        ({}, "reproduced"),
-        ({"low": 6.5}, "reproduced in direction, not in size"),
-        ({"low": 0.7, "p": 0.3, "p_adjusted": 0.3}, "inconclusive"),
-        ({"on_paper_data": False}, "same direction"),
-        ({"mean": 0.5, "low": 0.0, "high": 0.8, "censored": Censored(treatment=2)}, "contradicted"),
-        ({"low": 0.0, "p": 1.0, "p_adjusted": 1.0, "censored": Censored(1, 1)}, "inconclusive"),
+        (speed(8.0, 0.5, high=math.inf, censored=Censored(control=2)), "same direction"),
+        (speed(2.0, 0.3, high=math.inf, censored=Censored(control=2)), "same direction"),  # may be as large as six
+        (speed(1.1, 0.3, high=math.inf, censored=Censored(control=2)), "too noisy to say"),
+        (speed(0.5, 0.3, high=math.inf, censored=Censored(control=2)), "too noisy to say"),  # a bound on the near side
+        (speed(0.5, 0.3, low=0.0, censored=Censored(treatment=2)), "opposite direction"),
+        (speed(8.0, 0.3, low=0.0, censored=Censored(treatment=2)), "too noisy to say"),
+        (speed(1.1, 0.3, low=0.0, censored=Censored(treatment=2)), "not seen here"),
+        (speed(8.0, 0.3, low=0.0, high=math.inf, censored=Censored(1, 1)), "too noisy to say"),
     ],
 )
-def test_an_interval_with_an_open_end_earns_its_word(changes: dict[str, object], word: str) -> None:
-    assert judge(replace(SPEED, **changes)).word == word  # type: ignore[arg-type]
+def test_an_interval_with_an_open_end_earns_its_word(evidence: Evidence, expected: str) -> None:
+    assert word(evidence) == expected
+    assert "smaller" not in reason(evidence)
 
 
 def test_the_reason_counts_the_runs_that_did_not_get_there() -> None:
-    assert judge(SPEED).reason == "the control did not get there in 2 of 5 pairs, so the ratio is at least this"
-    late = replace(SPEED, low=0.0, p=1.0, p_adjusted=1.0, censored=Censored(treatment=1, control=2, both=1))
-    assert judge(late).reason == (
-        "how many seeds would settle it cannot be told from runs that end too early; "
+    late = speed(6.5, 0.2, high=math.inf, censored=Censored(control=2))
+    assert reason(late) == "the control did not get there in 2 of 5 pairs, so the ratio is at least this"
+    both = speed(1.5, 0.9, low=0.0, high=math.inf, censored=Censored(treatment=1, control=2, both=1))
+    assert reason(both) == (
+        "runs that end before they get there give no estimate of the seeds needed; "
         "the control did not get there in 2 of 6 pairs, the treatment did not get there in 1 of 6 pairs, "
         "neither got there in 1 of 6 pairs, so the ratio is bounded on neither side"
     )

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from pipeline.claims.effects import Censored, Effect, Interval, exponential, mean_interval, p_of
+from pipeline.claims.effects import Censored, Effect, Interval, exponential, mean_interval
 
 
 def censored_ratio(
@@ -19,7 +19,7 @@ def censored_ratio(
     """Control / treatment of the epochs that each took, averaged as logarithms. All are indexed by seed.
 
     Where `*_censored` is true the run had not got there after that many epochs. NaN: no result. The mean is that of the
-    bounds; p, where they bound the wrong side for a test, is 1: such data cannot speak against no effect.
+    bounds.
     """
     pairs = pd.DataFrame({"treatment": treatment, "control": control})
     complete = pairs.dropna()
@@ -37,7 +37,6 @@ def censored_ratio(
     return Effect(
         interval=exponential(_opened(bounds, censored)),
         sd=bounds.sd,
-        p=_p_value(bounds, censored),
         left_out=len(pairs) - len(complete),
         censored=censored,
     )
@@ -52,11 +51,3 @@ def _opened(bounds: Interval, censored: Censored) -> Interval:
         low=-math.inf if censored.treatment else bounds.low,
         high=math.inf if censored.control else bounds.high,
     )
-
-
-def _p_value(bounds: Interval, censored: Censored) -> float | None:
-    p = p_of(bounds)
-    if p is None or bounds.mean is None:
-        return None
-    says_nothing = (censored.control and bounds.mean <= 0) or (censored.treatment and bounds.mean >= 0)
-    return 1.0 if says_nothing else p

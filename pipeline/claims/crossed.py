@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from pipeline.claims.effects import Effect, interval_over_seeds, p_of
+from pipeline.claims.effects import Effect, interval_over_seeds
 
 PER_CENT = 100.0
 
@@ -40,12 +40,11 @@ def image_variance(differences: np.ndarray) -> float:
     return max(0.0, found.images - found.residual) / differences.size
 
 
-def crossed_effect(parts: Sequence[np.ndarray], *, limit: float = 0.0) -> Effect:
+def crossed_effect(parts: Sequence[np.ndarray]) -> Effect:
     """The sum of the means of the parts, each (seeds, images of its own), the same seeds in the same order.
 
     One part, control minus treatment, is an effect on one split. Overfitting has two: the differences on test images,
-    and minus those on training images. A seed with a NaN in any part is left out and counted. `limit`: as in
-    `effects.paired_effect`.
+    and minus those on training images. A seed with a NaN in any part is left out and counted.
     """
     complete = np.logical_and.reduce([np.isfinite(part).all(1) for part in parts])
     kept = [np.asarray(part, float)[complete] for part in parts]
@@ -55,7 +54,6 @@ def crossed_effect(parts: Sequence[np.ndarray], *, limit: float = 0.0) -> Effect
     return Effect(
         interval=interval,
         sd=interval.sd,
-        p=p_of(interval, limit, variance),
         left_out=int((~complete).sum()),
         image_variance=variance,
     )

@@ -9,7 +9,7 @@ import pandas as pd
 from statsmodels.stats.multitest import multipletests
 
 from pipeline.claims.margins import LEVEL as LEVEL
-from pipeline.claims.margins import half_width, p_value
+from pipeline.claims.margins import half_width
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,6 @@ class Effect:
 
     interval: Interval
     sd: float | None
-    p: float | None  # two-sided, against no effect
     left_out: int  # pairs with a failed or missing side
     image_variance: float = 0.0  # of the mean, from the choice of test images: the part that seeds do not shrink
     censored: Censored = ALL_ARRIVED
@@ -69,30 +68,16 @@ def interval_over_seeds(values: np.ndarray, image_variance: float = 0.0) -> Inte
     return Interval(n, mean, mean - half, mean + half, sd)
 
 
-def paired_effect(treatment: pd.Series, control: pd.Series, *, ratio: bool = False, limit: float = 0.0) -> Effect:
+def paired_effect(treatment: pd.Series, control: pd.Series, *, ratio: bool = False) -> Effect:
     """Control minus treatment (or control / treatment), seed by seed. Both are indexed by seed; NaN: no result.
 
-    Ratios are averaged as logarithms. With a `limit`, p is that of a difference as large as the limit, on the nearer
-    side, instead of no difference.
+    Ratios are averaged as logarithms.
     """
     pairs = pd.DataFrame({"treatment": treatment, "control": control})
     complete = pairs.dropna()
     logarithm = np.log if ratio else (lambda values: values)
     interval = mean_interval(logarithm(complete["control"]) - logarithm(complete["treatment"]))
-    return Effect(
-        interval=exponential(interval) if ratio else interval,
-        sd=interval.sd,
-        p=p_of(interval, limit),
-        left_out=len(pairs) - len(complete),
-    )
-
-
-def p_of(interval: Interval, limit: float = 0.0, image_variance: float = 0.0) -> float | None:
-    """Of a mean as large as the limit, on the side of the one found."""
-    if interval.mean is None or interval.sd is None:
-        return None
-    distance = interval.mean - math.copysign(limit, interval.mean)
-    return p_value(distance, interval.n, interval.sd, image_variance)
+    return Effect(exponential(interval) if ratio else interval, interval.sd, len(pairs) - len(complete))
 
 
 def exponential(interval: Interval) -> Interval:

@@ -27,11 +27,19 @@ def half_width(n: int, sd: float, image_variance: float = 0.0) -> float:
 
 
 def p_value(distance: float, n: int, sd: float, image_variance: float = 0.0) -> float:
-    """Two-sided, of a mean at this distance from what is tested."""
+    """Two-sided, of a true distance of zero where this one was found."""
     variance = sd**2 / n + image_variance
     if variance == 0:
         return 1.0 if abs(distance) < 1e-9 else 0.0
     return float(2 * stats.t.sf(abs(distance) / math.sqrt(variance), _degrees_of_freedom(n, sd, image_variance)))
+
+
+def p_less(distance: float, n: int, sd: float, image_variance: float = 0.0) -> float:
+    """One-sided, of a true distance of zero or more where this one was found."""
+    variance = sd**2 / n + image_variance
+    if variance == 0:
+        return 0.0 if distance < -1e-9 else 1.0
+    return float(stats.t.cdf(distance / math.sqrt(variance), _degrees_of_freedom(n, sd, image_variance)))
 
 
 def _degrees_of_freedom(n: int, sd: float, image_variance: float) -> float:

@@ -12,11 +12,14 @@ from pipeline.claims.effects import Effect, paired_effect
 from pipeline.claims.results import Results
 from pipeline.paper.claims import EPOCH_MEASURES, IMAGE_MEASURES, Key, Side
 
-DIVERGENCE = "divergence_from_thinned_nets"
+DIVERGENCE = "divergence_from_dropout_nets"
 REACHED = 25.0  # % training error (Figure 1)
+SMOOTH_EPOCHS = 5  # whose mean validation loss is looked at (section 4.2's convergence)
+NEAR_LOWEST = 1.05  # of the lowest such loss: a run has converged when it first comes as near
+OPEN_END = 0.9  # of the epochs: a run that comes near its lowest loss later may not have converged
 SHIFT = 0.125  # of the crop's side (section 6.1's objects off the center)
+HALF_LOST = 50.0  # % of the accuracy above chance
 SMALL_SHARE = 0.1  # of a variance
-MOST_NETS = 100  # sampled ones, whose mean stands for that of all
 
 
 class Unequal(Exception):
@@ -30,12 +33,10 @@ class Measured:
     images: str = "test images"  # of which another choice would move the effect
 
 
-def compare(
-    results: Results, measure: str, treatment: Side, control: Side, key: Key, limit: float | None = None
-) -> Measured:
+def compare(results: Results, measure: str, treatment: Side, control: Side, key: Key, limit: bool = False) -> Measured:
     """Control minus treatment, or control / treatment of epochs and divergences. Raises Unequal.
 
-    With a `limit` the two sides are splits of the same nets, and p is that of a difference as large as the limit.
+    For a `limit` the two sides are splits of the same nets.
     """
     if measure in IMAGE_MEASURES:
         return _on_images(results, measure, treatment, control, key, limit)
@@ -63,12 +64,10 @@ def unmeasured(results: Results, claim: str, side: Side) -> str:
     return reasons[0] if reasons and len(reasons) == len(seeds) else ""
 
 
-def _on_images(
-    results: Results, measure: str, treatment: Side, control: Side, key: Key, limit: float | None
-) -> Measured:
-    if limit is not None:
+def _on_images(results: Results, measure: str, treatment: Side, control: Side, key: Key, limit: bool) -> Measured:
+    if limit:
         val, test = results.on_images(treatment, key), results.on_images(control, key)
-        effect = crossed_effect([test, -val], limit=limit)
+        effect = crossed_effect([test, -val])
         images = _deciding_images({"test": test, "validation": val})
         return Measured(effect, _means([_mean(val), _mean(test)]), images)
     test = _difference(results, treatment, control, key)
@@ -125,12 +124,19 @@ def _by_seed(results: Results, measure: str, side: Side) -> pd.Series:
 
 def epochs_to(results: Results, measure: str, variant: str) -> pd.Series:
     """One of EPOCH_MEASURES by seed; NaN where a run did not get there, or there is none."""
-    if measure == "epochs_to_first_drop":
-        drops = results.run_fact(variant, "lr_drops")
-        return drops.map(lambda epochs: epochs[0] if isinstance(epochs, list) and epochs else np.nan).astype(float)
-    histories = results.histories
-    reached = histories[(histories["variant"] == variant) & (histories["train_error_top1"] <= REACHED)]
+    histories = results.histories[results.histories["variant"] == variant]
+    if measure == "epochs_to_converge":
+        found = {seed: _converged(history) for seed, history in histories.groupby("seed")}
+        return pd.Series(found, dtype=float).reindex(results.params.seeds)
+    reached = histories[histories["train_error_top1"] <= REACHED]
     return reached.groupby("seed")["epoch"].min().astype(float).reindex(results.params.seeds)
+
+
+def _converged(history: pd.DataFrame) -> float:
+    """The first epoch whose smoothed validation loss is near the run's lowest; NaN where that is close to the end."""
+    loss = history.set_index("epoch")["val_loss"].sort_index().rolling(SMOOTH_EPOCHS).mean()
+    first = (loss <= NEAR_LOWEST * loss.min()).idxmax()
+    return float(first) if first <= OPEN_END * loss.index.max() else float("nan")
 
 
 def _censored(results: Results, measure: str, side: Side) -> pd.Series:
@@ -142,17 +148,15 @@ def _analyzed(found: dict[str, Any], measure: str, of: str) -> float:
     """One number of one seed's analyses, of which less is better: in %, or nats. NaN where it was not measured."""
     try:
         match measure, of:
-            case "neighbors_with_another_label", space:
-                return float(100 - found["nn_4096"][f"{space}_agreement"])
-            case "error_off_center", "moved":
-                shifts = found["off_centre"]["shifts"]
-                return float(next(shift["error_top1"] for shift in shifts if shift["share"] == SHIFT))
-            case "error_off_center", _:
-                return float(found["off_centre"]["chance"])
-            case "divergence_from_thinned_nets", of:
-                nets = MOST_NETS if of != "one" else 1
-                compared = found["dropout_test_half"]["geometric_mean"]
-                return float(next(entry["kl"] for entry in compared if entry["nets"] == nets))
+            case "accuracy_lost_off_center", "moved":
+                errors = {shift["share"]: shift["error_top1"] for shift in found["off_centre"]["shifts"]}
+                above_chance = found["off_centre"]["chance"] - errors[0]
+                return float(100 * (errors[SHIFT] - errors[0]) / above_chance) if above_chance > 0 else float("nan")
+            case "accuracy_lost_off_center", _:
+                return HALF_LOST if "shifts" in found["off_centre"] else float("nan")
+            case "divergence_from_dropout_nets", of:
+                factors = found["dropout_test_half"]["factors"]
+                return float(next(entry["kl"] for entry in factors if of == f"factor {entry['factor']}"))
             case _, of:
                 colors = found["gpu_specialisation"]
                 apart = colors["difference"] if of == "the columns" else colors["by_chance"]["mean"]

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from pipeline.claims.results import ERROR_COLUMNS, Results
 from pipeline.errors import UserError
-from pipeline.paper.claims import Claim, Question, registry
+from pipeline.paper.claims import EPOCH_MEASURES, Claim, Question, registry
 from pipeline.params import validate
 
 PREDICTIONS = "predictions.parquet"
@@ -42,8 +42,9 @@ ENCODING = {  # 300 runs of 10,000 images take half a megabyte; with a dictionar
     "store_schema": False,  # Arrow's own copy of the schema would hold the metadata twice
 }
 ROWS_AT_ONCE = 1 << 26  # of a row group, each of which has dictionaries of its own
-RUN_FACTS = ["variant", "seed", "status", "epochs", "lr_drops"]
-HISTORY_FACTS = ["variant", "seed", "epoch", "train_error_top1"]
+RUN_FACTS = ["variant", "seed", "status", "epochs"]
+HISTORY_FACTS = ["variant", "seed", "epoch", "train_error_top1", "val_loss"]
+HISTORY_TYPES = {"train_error_top1": float, "val_loss": float}
 ERROR_METRICS = ("error_top1", "error_top5")
 
 
@@ -61,7 +62,7 @@ def write_predictions(results: Results, checks: Mapping[str, bool], path: Path) 
         "meta": {name: results.meta[name] for name in ("classes", "counts") if name in results.meta},
         "analyses": results.analyses,
         "runs": _columns(results.runs, RUN_FACTS),
-        "histories": _columns(raced.dropna(subset=HISTORY_FACTS), HISTORY_FACTS),
+        "histories": _columns(raced, HISTORY_FACTS),
         "errors": _columns(errors, ERROR_COLUMNS),
     }
     with pq.ParquetWriter(path, SCHEMA, **ENCODING) as writer:
@@ -80,7 +81,7 @@ def read_predictions(path: Path) -> tuple[Results, dict[str, bool]]:
             params=params,
             root=path.parent,
             errors=pd.DataFrame(facts["errors"], columns=ERROR_COLUMNS),
-            histories=pd.DataFrame(facts["histories"], columns=HISTORY_FACTS),
+            histories=pd.DataFrame(facts["histories"], columns=HISTORY_FACTS).astype(HISTORY_TYPES),
             runs=pd.DataFrame(facts["runs"], columns=RUN_FACTS),
             trials={},
             chosen={},
@@ -101,9 +102,9 @@ def read_predictions(path: Path) -> tuple[Results, dict[str, bool]]:
 
 
 def _raced() -> set[str]:
-    """Return the variants of which a claim or a question reads the error of each epoch."""
+    """Return the variants of which a claim or a question reads each epoch."""
     items: list[Claim | Question] = [*registry().claims, *registry().questions]
-    races = [item for item in items if item.measure == "epochs_to_25_train_error"]
+    races = [item for item in items if item.measure in EPOCH_MEASURES]
     steps = [step for race in races if isinstance(race, Claim) for step in race.steps]
     return {side.variant for race in (*races, *steps) for side in (race.treatment, race.control) if side}
 

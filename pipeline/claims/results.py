@@ -21,7 +21,7 @@ from pipeline.runtime.checksums import damage, verify
 from pipeline.runtime.escaping import escaped
 
 ERROR_COLUMNS = ["variant", "seed", "split", "views", "metric", "value"]
-HISTORY_COLUMNS = ["epoch", "train_error_top1", "val_error_top1", "val_error_top5"]
+HISTORY_COLUMNS = ["epoch", "train_error_top1", "val_loss", "val_error_top1", "val_error_top5"]
 NO_HISTORY = ["variant", "seed", *HISTORY_COLUMNS]
 TRIAL_COLUMNS = ["number", "state", "lr", "weight_decay", "objective", "value", "epochs"]
 PREDICTION_COLUMNS = ["seed", "split", "views", "index", "rank", "p_label"]

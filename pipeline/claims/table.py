@@ -1,5 +1,6 @@
 """The registry's claims and questions, each with what was measured and the word that earns."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, cast
@@ -9,7 +10,7 @@ import pandas as pd
 from pipeline.claims.effects import Interval, holm
 from pipeline.claims.measures import Measured, Unequal, absolute, compare, unmeasured
 from pipeline.claims.results import Results
-from pipeline.claims.verdicts import NO_WORD, Evidence, Verdict, judge, judge_exact, judge_question
+from pipeline.claims.verdicts import Answers, Evidence, Verdict, judge, judge_exact, judge_question, undecidable_bound
 from pipeline.paper.claims import EPOCH_MEASURES, RUN_MEASURES, Claim, Figures, Key, Question, Side, Step, registry
 from pipeline.paper.net import full_size_table
 from pipeline.paper.small_nets import SMALL_NETS_EPOCHS
@@ -41,22 +42,30 @@ class Row:
     control_value: float | None = None
     effect: Interval = NOTHING
     left_out: int = 0
-    evidence: Evidence | None = None
+    evidence: tuple[Evidence, ...] = ()  # of each of its comparisons
+    tested: Answers | None = None  # what they say together, adjusted
     verdict: Verdict = NOT_RUN
 
     @property
     def main(self) -> bool:
         return self.key != "top5"
 
+    @property
+    def family(self) -> Literal["primary", "main", "top5"]:
+        """Which rows Holm's adjustment counts it with."""
+        if not self.main:
+            return "top5"
+        return "primary" if isinstance(self.claim, Claim) and self.claim.primary else "main"
+
 
 def claim_rows(results: Results, checks: Mapping[str, bool]) -> list[Row]:
-    """The rows of the paper's claims. Holm's adjustment spans those that have a verdict."""
+    """The rows of the paper's claims."""
     rows = [_claim_row(results, claim, key, checks) for claim in registry().claims for key in claim.figures]
     return _all_judged(rows)
 
 
 def question_rows(results: Results) -> list[Row]:
-    """The rows of our own questions, and of each variant that nothing else compares. Holm's adjustment spans these."""
+    """The rows of our own questions, and of each variant that nothing else compares."""
     variants = results.params.variants
     asked = [q for q in registry().questions if {q.treatment.variant, q.control.variant} <= set(variants)]
     questions = [*asked, *_other_variants(results)]
@@ -116,6 +125,7 @@ def _other_variants(results: Results) -> list[Question]:
     return [
         Question(
             id=name,
+            title=variant.title,
             statement=f"{variant.description} Does that change the error?",
             treatment=Side(variant="baseline"),
             control=Side(variant=name),
@@ -123,11 +133,6 @@ def _other_variants(results: Results) -> list[Question]:
         for name, variant in results.params.variants.items()
         if name not in names
     ]
-
-
-def _all_judged(rows: list[Row]) -> list[Row]:
-    adjusted = holm([row.evidence.p if row.evidence else None for row in rows])
-    return [_judged(row, p) for row, p in zip(rows, adjusted, strict=True)]
 
 
 def _claim_row(results: Results, claim: Claim, key: Key, checks: Mapping[str, bool]) -> Row:
@@ -202,20 +207,22 @@ def _run_row(results: Results, row: Row, claim: Claim) -> Row:
         return replace(row, verdict=Verdict(NOT_RUN.word, missing))
     if reason := unmeasured(results, claim.id, steps[0].treatment):
         return replace(row, verdict=Verdict(NOT_RUN.word, reason))
-    limit = (row.figures.effect or 0.0) if claim.kind == "limit" else None
-    return _weakest([_compared(results, row, claim.measure, step, limit, own) for step in steps])
+    rows = [_compared(results, row, claim.measure, step, own) for step in steps]
+    evidence = tuple(step for compared in rows for step in compared.evidence)
+    if len(evidence) < len(rows):
+        return next(compared for compared in rows if not compared.evidence)
+    return replace(_weakest(rows), evidence=evidence)
 
 
 def _weakest(rows: list[Row]) -> Row:
-    """What holds only if all steps do is as sure as the least sure of them (an intersection-union test)."""
+    """Return the comparison that speaks least for the claim, which is the one shown."""
 
     def strength(row: Row) -> float:
-        mean, half = row.effect.mean, row.effect.half_width
-        if mean is None or half is None:
-            return float("-inf")
-        return mean / half if half else mean * float("inf")
+        (step,) = row.evidence
+        mean, half = step.scaled(step.mean), row.effect.half_width
+        return mean / half if half else math.copysign(math.inf, mean)
 
-    return min(rows, key=strength)
+    return min(rows, key=strength) if len(rows) > 1 else rows[0]
 
 
 def _question_row(results: Results, question: Question, key: Key) -> Row:
@@ -231,68 +238,82 @@ def _question_row(results: Results, question: Question, key: Key) -> Row:
     )
     if missing := _missing(results, [question.treatment, question.control]):
         return replace(row, verdict=Verdict(NOT_RUN.word, missing))
-    step = Step(treatment=question.treatment, control=question.control)
-    return _compared(results, row, question.measure, step, None, False)
+    return _compared(
+        results, row, question.measure, Step(treatment=question.treatment, control=question.control), False
+    )
 
 
-def _compared(results: Results, row: Row, measure: str, step: Step, limit: float | None, own: bool) -> Row:
+def _compared(results: Results, row: Row, measure: str, step: Step, own: bool) -> Row:
     row = replace(row, treatment=str(step.treatment), control=str(step.control))
+    limit = isinstance(row.claim, Claim) and row.claim.kind == "limit"
     try:
         measured = compare(results, measure, step.treatment, step.control, row.key, limit)
     except Unequal as problem:
         results.missing.append(f"{row.id}: {problem}")
-        return replace(row, verdict=Verdict("inconclusive" if isinstance(row.claim, Claim) else NO_WORD, str(problem)))
+        return replace(row, verdict=Verdict(_unjudged(row), str(problem)))
     return _measured(results, row, measured, own)
 
 
+def _unjudged(row: Row) -> str:
+    """Return the word of a comparison that gave no number."""
+    return "too noisy to say" if isinstance(row.claim, Claim) else "no difference seen"
+
+
 def _measured(results: Results, row: Row, measured: Measured, own: bool) -> Row:
-    """The row with its numbers and, where it may have a verdict, the evidence for it."""
-    effect = measured.effect
-    row = replace(
+    """The row with its numbers and the evidence for a verdict; without numbers where there can be none."""
+    effect, interval = measured.effect, measured.effect.interval
+    if row.key == "top5" and len(results.classes) <= TOP5_CLASSES:
+        reason = f"top-5 of {len(results.classes) or 'unknown'} classes says nothing"
+        return replace(row, verdict=Verdict(NOT_RUN.word, reason))
+    if interval.mean is None:
+        reason = f"no pair is complete, {effect.left_out} left out"
+        return replace(row, left_out=effect.left_out, verdict=Verdict(_unjudged(row), reason))
+    kind = row.claim.kind if isinstance(row.claim, Claim) else "effect"
+    evidence = Evidence(
+        kind=cast("Literal['effect', 'absolute', 'limit']", kind),
+        on_paper_data=own,
+        unit=cast("Literal['points', 'ratio', 'percent']", row.unit),
+        paper=row.figures.effect,
+        mean=interval.mean,
+        low=interval.low,
+        high=interval.high,
+        sd=effect.sd,
+        pairs=interval.n,
+        image_variance=effect.image_variance,
+        images=measured.images,
+        censored=effect.censored,
+        name=f"{row.control} {'/' if row.unit == 'ratio' else '−'} {row.treatment}",
+    )
+    if reason := undecidable_bound(evidence):
+        return replace(row, verdict=Verdict(NOT_RUN.word, reason))
+    return replace(
         row,
         treatment_value=measured.arms[0],
         control_value=measured.arms[1] if len(measured.arms) > 1 else None,
-        effect=effect.interval,
+        effect=interval,
         left_out=effect.left_out,
-    )
-    claim = row.claim
-    if effect.interval.mean is None:
-        word = "inconclusive" if isinstance(claim, Claim) else "no difference seen"
-        return replace(row, verdict=Verdict(word, f"no pair is complete, {effect.left_out} left out"))
-    if row.key == "top5" and len(results.classes) <= TOP5_CLASSES:
-        reason = f"top-5 of {len(results.classes) or 'unknown'} classes carries no verdict"
-        return replace(row, verdict=Verdict(NO_WORD, reason))
-    kind = claim.kind if isinstance(claim, Claim) else "effect"
-    return replace(
-        row,
-        evidence=Evidence(
-            kind=cast("Literal['effect', 'absolute', 'limit']", kind),
-            on_paper_data=own,
-            unit=cast("Literal['points', 'ratio', 'percent']", row.unit),
-            paper=row.figures.effect,
-            mean=effect.interval.mean,
-            low=effect.interval.low,
-            high=effect.interval.high,
-            sd=effect.sd,
-            p=None if kind == "absolute" else effect.p,
-            p_adjusted=None,
-            pairs=effect.interval.n,
-            image_variance=effect.image_variance,
-            images=measured.images,
-            censored=effect.censored,
-        ),
+        evidence=(evidence,),
     )
 
 
-def _judged(row: Row, p_adjusted: float | None) -> Row:
-    if row.evidence is None:
-        return row
-    evidence = replace(row.evidence, p_adjusted=p_adjusted)
-    verdict = judge(evidence) if isinstance(row.claim, Claim) else judge_question(evidence)
+def _all_judged(rows: list[Row]) -> list[Row]:
+    """The rows with their verdicts. Holm's adjustment spans, for each of the two questions, each family by itself."""
+    tested = {number: Answers.of(row.evidence) for number, row in enumerate(rows) if row.evidence}
+    for family in {row.family for row in rows}:
+        members = [number for number in tested if rows[number].family == family]
+        none = holm([tested[number].p_no_effect for number in members])
+        size = holm([tested[number].p_size for number in members])
+        for number, p_no_effect, p_size in zip(members, none, size, strict=True):
+            tested[number] = replace(tested[number], p_no_effect=p_no_effect, p_size=p_size)
+    return [_judged(row, tested[number]) if number in tested else row for number, row in enumerate(rows)]
+
+
+def _judged(row: Row, tested: Answers) -> Row:
+    verdict = judge(tested) if isinstance(row.claim, Claim) else judge_question(tested)
     if row.left_out:
         count = f"{row.left_out} of {row.left_out + row.effect.n} pairs left out"
         verdict = Verdict(verdict.word, f"{verdict.reason}; {count}" if verdict.reason else count)
-    return replace(row, evidence=evidence, verdict=verdict)
+    return replace(row, tested=tested, verdict=verdict)
 
 
 def _missing(results: Results, sides: list[Side]) -> str:

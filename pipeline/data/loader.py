@@ -185,11 +185,12 @@ class BatchSampler(Sampler[BatchSpec]):
 
         Where plateaus end training, nobody knows that quarter in advance. There the noise ends with the second drop.
         """
+        train = self._settings.train
         if self._noise.until == 1:
             return False
-        if self._settings.train.lr_drops >= NOISY_DROPS:
+        if train.schedule == "plateau" and train.lr_drops >= NOISY_DROPS:
             return self.lr_drops >= NOISY_DROPS
-        return bool(self._epoch >= self._noise.until * self._settings.train.epochs)
+        return bool(self._epoch >= self._noise.until * train.epochs)
 
     def __iter__(self) -> Iterator[BatchSpec]:
         train = self._settings.train

@@ -18,7 +18,7 @@ from pipeline import paths
 from pipeline.data.loader import View, one_crop, ten_crops
 from pipeline.data.store import SPLITS, SplitName, Store
 from pipeline.errors import UserError
-from pipeline.evaluation.dropout_ensemble import halved_against_thinned
+from pipeline.evaluation.dropout_ensemble import halved_against_dropout_nets
 from pipeline.evaluation.ensembles import ensemble_errors
 from pipeline.evaluation.filter_color import color_by_column
 from pipeline.evaluation.metrics import mean_of, metrics
@@ -173,7 +173,7 @@ def analyze(net: nn.Sequential, store: Store, crop_px: int, seed: int, batch_ima
     return {
         "nn_4096": nearest_training_images(net, store, crop_px, batch_images),
         "off_centre": error_when_shifted(net, store, crop_px, batch_images),
-        "dropout_test_half": halved_against_thinned(net, store, crop_px, seed, batch_images),
+        "dropout_test_half": halved_against_dropout_nets(net, store, crop_px, seed, batch_images),
         "gpu_specialisation": color_by_column(net, store, seed),
     }
 

@@ -15,11 +15,10 @@ Views = Literal["one_crop", "ten_crop"]
 Agreement = Literal["equal", "leading_digits", "at_most"]
 
 IMAGE_MEASURES = ("error", "overfitting")  # of each image, by each seed's net
-EPOCH_MEASURES = ("epochs_to_25_train_error", "epochs_to_first_drop")  # a ratio; some runs may end before
+EPOCH_MEASURES = ("epochs_to_25_train_error", "epochs_to_converge")  # a ratio; some runs may end before
 ANALYSIS_MEASURES = (  # one number for each seed, of the baseline's nets
-    "neighbors_with_another_label",
-    "error_off_center",
-    "divergence_from_thinned_nets",
+    "accuracy_lost_off_center",
+    "divergence_from_dropout_nets",
     "likeness_of_the_columns_colors",
 )
 RUN_MEASURES = (*IMAGE_MEASURES, *EPOCH_MEASURES, *ANALYSIS_MEASURES)
@@ -57,11 +56,14 @@ class Step(Strict):
 
 class Claim(Strict):
     id: Name
+    title: str  # as people call it
+    says: str = ""  # what the paper says of it, for the summary
     section: str
     statement: str
     kind: Kind
     unit: Unit
     measure: Name
+    primary: bool = False  # Holm's adjustment spans these, all other main metrics, and the top-5 rows, each by itself
     figures: dict[Key, Figures] = Field(min_length=1)  # the main metric first
     treatment: Side | None = None
     control: Side | None = None
@@ -93,6 +95,7 @@ class Claim(Strict):
 
 class Question(Strict):
     id: Name
+    title: str
     statement: str
     treatment: Side
     control: Side
@@ -101,11 +104,11 @@ class Question(Strict):
 
     def metric(self, key: Key) -> str:
         prefix = f"{self.treatment.split}_" if self.measure == "error" else ""
-        return f"{prefix}{self.measure}" + ("" if self.unit == "ratio" else f"_{key}")
+        return f"{prefix}{self.measure}" + ("" if key == "value" else f"_{key}")
 
     @property
     def keys(self) -> tuple[Key, ...]:
-        return ("value",) if self.unit == "ratio" else ("top1", "top5")
+        return ("top1", "top5") if self.measure in IMAGE_MEASURES else ("value",)
 
 
 class Registry(Strict):

@@ -61,6 +61,19 @@ def sampled(results: Results) -> str:
     return markdown(pd.DataFrame(shown), numbers=list(shown[0]))
 
 
+def factors(results: Results) -> str:
+    """Return how far the net is from the mean of the dropout nets where its outputs are scaled by other factors."""
+    measured = _by_seed(results, "dropout_test_half")
+    if not measured:
+        return ""
+    points = pd.DataFrame([point for found in measured.values() for point in found["factors"]])
+    shown = [
+        {"factor": f"{factor:g}", "divergence, nats": with_interval(mean_interval(of_seeds["kl"]), 4)}
+        for factor, of_seeds in points.groupby("factor")
+    ]
+    return markdown(pd.DataFrame(shown), numbers=list(shown[0]))
+
+
 def neighbors(results: Results) -> str:
     """Return how often the nearest training images have the label of the query (Figure 4)."""
     seeds = _by_seed(results, "nn_4096")

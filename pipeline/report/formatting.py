@@ -43,14 +43,38 @@ def signed(value: float | None, decimals: int = 2) -> str:
     return f"+{text}" if value is not None and not pd.isna(value) and value > 0 and text.strip("0.,") else text
 
 
-def with_interval(interval: Interval) -> str:
+def several(count: int, one: str) -> str:
+    """Return `1 seed` or `3 seeds`."""
+    return f"{count} {one}" if count == 1 else f"{count} {one}s"
+
+
+def with_interval(interval: Interval, decimals: int = 2) -> str:
     """Return `mean ± half-width (n seeds)`."""
     if interval.mean is None:
         return NOTHING
-    seeds = "1 seed" if interval.n == 1 else f"{interval.n} seeds"
+    seeds = several(interval.n, "seed")
     if interval.half_width is None:
-        return f"{number(interval.mean)} ({seeds}, no interval)"
-    return f"{number(interval.mean)} ± {number(interval.half_width)} ({seeds})"
+        return f"{number(interval.mean, decimals)} ({seeds}, no interval)"
+    return f"{number(interval.mean, decimals)} ± {number(interval.half_width, decimals)} ({seeds})"
+
+
+class Notes:
+    """Numbered notes beneath a table, where a column of long texts would make it too wide."""
+
+    def __init__(self) -> None:
+        self._texts: list[str] = []
+
+    def mark(self, text: str) -> str:
+        """Return what points a cell to the note: ` (3)`; equal texts share a number, and no text has none."""
+        if not text:
+            return ""
+        if text not in self._texts:
+            self._texts.append(text)
+        return f" ({self._texts.index(text) + 1})"
+
+    def under(self, table: str) -> str:
+        """Return the table with the notes beneath it."""
+        return "\n\n".join([table, "\n".join(f"{n}. {text}" for n, text in enumerate(self._texts, 1))]).rstrip()
 
 
 def between(low: float | None, high: float | None) -> str:

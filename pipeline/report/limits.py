@@ -47,10 +47,17 @@ def departures(results: Results) -> list[str]:
         )
     if whole_net and params.net.towers == "two":
         lines.append("Both columns run on one device, as groups of kernels; the paper gives each a GPU (section 3.2).")
-    lines.append(
-        f"The rate drops when the validation error has not improved for {params.train.patience_epochs} epochs; "
-        "the authors watched it and dropped the rate by hand (section 5)."
-    )
+    if params.train.schedule == "fixed":
+        shares = ", ".join(f"{share:.0%}".replace("%", " %") for share in params.train.drop_at[: params.train.lr_drops])
+        lines.append(
+            f"The rate drops after fixed shares of the epochs ({shares}); the authors dropped it by hand when the "
+            "validation error had stopped improving (section 5)."
+        )
+    else:
+        lines.append(
+            f"The rate drops when the validation error has not improved for {params.train.patience_epochs} epochs; "
+            "the authors watched it and dropped the rate by hand (section 5)."
+        )
     readings = both_readings()
     for item in Recipe.model_fields:
         if getattr(params.recipe, item) == "coded":
@@ -103,7 +110,7 @@ def what_it_cannot_show(results: Results, claims: list[Row]) -> list[str]:
     for word, why in reasons.items():
         if names := [f"`{row.id}`" for row in rows if row.verdict.word == word]:
             lines.append(f"Of the paper's {len(rows)} claims {len(names)} {why}: {', '.join(names)}.")
-    if count := sum(row.evidence is not None and not row.evidence.on_paper_data for row in rows):
+    if count := sum(bool(row.evidence) and not row.evidence[0].on_paper_data for row in rows):
         lines.append(
             f"Claims tested on other data or a smaller net than the paper's: {count}. A direction seen here "
             f"({prose(results.params.title)}) is evidence about this scale: an ingredient may gain nothing on small "
@@ -113,7 +120,7 @@ def what_it_cannot_show(results: Results, claims: list[Row]) -> list[str]:
     if halves := sorted(row.effect.half_width or 0.0 for row in tested):
         lines.append(
             f"With {len(results.params.seeds)} seeds the {100 * LEVEL:.0f} % intervals have half-widths from "
-            f"{number(halves[0])} to {number(halves[-1])} points; a smaller effect cannot be told from none."
+            f"{number(halves[0])} to {number(halves[-1])} points; an effect smaller than that cannot be seen."
         )
     if sizes := sorted((row.figures.effect, row.id) for row in tested if row.figures.effect):
         size, name = sizes[0]
@@ -125,7 +132,7 @@ def what_it_cannot_show(results: Results, claims: list[Row]) -> list[str]:
         "share one training set, and another draw of that could move a figure by more than its interval."
     )
     if 0 < len(results.classes) <= TOP5_CLASSES:
-        lines.append(f"Top-5 error of {len(results.classes)} classes is printed, and carries no verdict.")
+        lines.append(f"Top-5 error says nothing with {len(results.classes)} classes, and is left out.")
     lines.append(
         "Each of the paper's figures is one run without an interval; near-identical nets of its authors differ by as "
         "much as 0.4 points."

@@ -15,7 +15,6 @@ from pipeline.paper.claims import registry
 from pipeline.params import Params
 from pipeline.report import (
     analysis_tables,
-    background_tables,
     limits,
     tables,
     training_tables,
@@ -26,16 +25,17 @@ from pipeline.report.curve_files import write_curves
 from pipeline.report.figures import all_figures
 from pipeline.report.html import html_page
 from pipeline.report.provenance import provenance
+from pipeline.report.summary import summary
 from pipeline.report.templates import filled
 from pipeline.runtime.files import replacing_folder, write_text
 
 TEMPLATE = "template.md.j2"
+SUMMARY = "summary.md"  # the report's first lines by themselves
 COMPARISONS = (("Pooling", "overlap_pool"), ("Dropout", "dropout_overfit"), ("Response normalization", "lrn_imagenet"))
 SMALL_COMPARISONS = (("Response normalization", "lrn_cifar"),)
-OVERVIEW = ("figure1.png", "effects.png", "ensembles.png", "curves.png")  # of these the first three that there are
-OVERVIEW_FIGURES = 3
+OVERVIEW = ("effects.png",)  # at the top of the page
 WRITTEN = {
-    *("report.md", "report.html", "claims.csv", "questions.csv", PREDICTIONS, "provenance.md", "params.yaml"),
+    *("report.md", SUMMARY, "report.html", "claims.csv", "questions.csv", PREDICTIONS, "provenance.md", "params.yaml"),
     *("figures", "curves"),
 }  # by a report: files, and folders with all that is in them
 
@@ -51,7 +51,9 @@ def write_report(params: Params, out: Path, root: Path = Path(), checks: Mapping
         write_predictions(results, checks or {}, folder / PREDICTIONS)
         write_curves(results, folder / "curves")
         write_text(folder / "provenance.md", provenance(results))
-        page = filled(TEMPLATE, _context(results, claims, questions, captions))
+        lines = summary(results, claims, questions)
+        write_text(folder / SUMMARY, "".join(f"- {line}\n" for line in lines))
+        page = filled(TEMPLATE, _context(results, claims, questions, captions, lines))
         write_text(folder / "report.md", page)
         write_text(folder / "report.html", html_page(page, folder))
         with (folder / "params.yaml").open("w") as file:
@@ -70,43 +72,41 @@ def _keep_what_others_wrote(out: Path, new: Path) -> None:
             shutil.copy2(path, new / path.name, follow_symlinks=False)
 
 
-def _context(results: Results, claims: list[Row], questions: list[Row], captions: dict[str, str]) -> dict[str, Any]:
+def _context(
+    results: Results, claims: list[Row], questions: list[Row], captions: dict[str, str], lines: list[str]
+) -> dict[str, Any]:
     params = results.params
     whole_net = params.net.architecture == "alexnet"
-    overview = [name for name in OVERVIEW if name in captions][:OVERVIEW_FIGURES]
+    overview = [name for name in OVERVIEW if name in captions]
     comparisons = COMPARISONS if whole_net else SMALL_COMPARISONS
     return {
         "params": params,
         "whole_net": whole_net,
         "claims": claims,
-        "claim_count": len(registry().claims),
-        "verdict_counts": tables.verdict_counts(claims),
+        "summary": lines,
         "headline": tables.headline(results),
-        "effects": tables.effects(claims),
+        "tested": tables.tested(claims),
+        "computed": tables.computed(claims),
+        "untested": tables.untested(claims),
+        "statements": tables.statements(),
         "comparisons": [_comparison(results, claims, *section) for section in comparisons],
-        "every_claim": tables.every_claim(claims),
         "every_variant": variant_tables.every_variant(results),
         "not_learning": variant_tables.what_keeps_from_learning(results),
         "readings": tables.questions(variant_tables.readings(results, questions)),
         "dynamics": training_tables.course(results),
+        "unsettled": training_tables.unsettled(results),
         "analyzed": bool(results.analyses.get(analysis_tables.VARIANT)),
         "ensembles": analysis_tables.ensembles(results),
         "neighbors": analysis_tables.neighbors(results),
         "shifts": analysis_tables.shifts(results),
         "sampled": analysis_tables.sampled(results),
-        "questions": [row for row in questions if row.main],
+        "factors": analysis_tables.factors(results),
         "questions_table": tables.questions(row for row in questions if row.main and row.effect.n),
         "studies": {
             study: (tuning_tables.best(results, study), tuning_tables.trials(results, study))
             for study in results.trials
         },
         "tuning_answer": tuning_tables.answer(results, questions),
-        "article": background_tables.article_table(tables.in_words(claims)),
-        "article_words": background_tables.article_words(),
-        "rivals": background_tables.rivals_table(),
-        "reproductions": background_tables.reproductions_table(),
-        "architectures": background_tables.architectures_table(),
-        "anchors": background_tables.anchors_table(),
         "layers": tables.layers(),
         "misprint": tables.misprint(),
         "departures": limits.departures(results),
@@ -120,7 +120,7 @@ def _context(results: Results, claims: list[Row], questions: list[Row], captions
 def _comparison(results: Results, claims: list[Row], title: str, claim_id: str) -> dict[str, Any]:
     claim = registry().claim(claim_id)
     assert claim.control
-    rows = [row for row in claims if row.claim is claim]
+    rows = [row for row in claims if row.claim is claim and row.key in tables.tops(results)]
     run = any(row.effect.n for row in rows)
     return {
         "title": title,

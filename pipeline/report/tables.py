@@ -1,6 +1,5 @@
 """The tables of the report's sections, each as Markdown made from results and judged rows."""
 
-from collections import Counter
 from collections.abc import Iterable
 
 import pandas as pd
@@ -8,16 +7,21 @@ import pandas as pd
 from pipeline.claims.effects import Interval, mean_interval
 from pipeline.claims.measures import compare
 from pipeline.claims.results import Results
-from pipeline.claims.table import Row
-from pipeline.claims.verdicts import CLAIM_WORDS
+from pipeline.claims.table import TOP5_CLASSES, Row
 from pipeline.paper.claims import Claim, Key, Side, Views, registry
 from pipeline.paper.net import full_size_table, paper_net
-from pipeline.report.formatting import NOTHING, between, either, markdown, number, signed, with_interval
+from pipeline.report.formatting import NOTHING, Notes, between, markdown, number, signed, with_interval
 from pipeline.runtime.escaping import escaped, prose
 
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
 TOPS: dict[Key, str] = {"top1": "top-1", "top5": "top-5"}
+_UNITS = {"points": "points", "percent": "%", "ratio": "times", "count": ""}
 CROPS: dict[Views, str] = {"one_crop": "one crop", "ten_crop": "ten crops"}
+
+
+def tops(results: Results) -> dict[Key, str]:
+    """Return the errors that are shown: with few classes top-5 says nothing."""
+    return TOPS if len(results.classes) > TOP5_CLASSES else {"top1": TOPS["top1"]}
 
 
 def headline(results: Results) -> str:
@@ -26,7 +30,7 @@ def headline(results: Results) -> str:
     here = f"here ({prose(results.params.title)})"
     rows = []
     for views, crops in CROPS.items():
-        for key, top in TOPS.items():
+        for key, top in tops(results).items():
             arms = ten.figures[key]
             rows.append(
                 {
@@ -44,24 +48,66 @@ def headline(results: Results) -> str:
     return markdown(frame, numbers=frame.columns[1:])
 
 
-def effects(rows: Iterable[Row]) -> str:
-    """Return every comparison that has a result."""
+def tested(rows: Iterable[Row]) -> str:
+    """Return every comparison that was trained for and judged; of a claim with several, the weakest."""
+    notes = Notes()
     shown = [
         {
-            "claim": row.id,
-            "compared": escaped(f"{row.control} against {row.treatment}"),
-            "metric": row.metric,
-            "paper": _plain(row.figures.effect, row.unit),
-            "here": _measured(row),
-            "95 % interval": between(row.effect.low, row.effect.high) + _mark(row),
+            "claim": row.claim.title + (", top-5" if row.key == "top5" else ""),
+            "verdict": row.verdict.word + notes.mark(prose(row.verdict.reason)),
+            "paper": _paper_effect(row),
+            "here": f"{_measured(row)} {between(row.effect.low, row.effect.high)}{_mark(row)}",
+            "unit": _UNITS[row.unit],
             "pairs": row.effect.n,
-            "verdict": row.verdict.word or NOTHING,
-            "reason": prose(row.verdict.reason),
         }
         for row in rows
-        if row.effect.n
+        if row.tested is not None
     ]
-    return markdown(pd.DataFrame(shown), numbers=("paper", "here", "95 % interval", "pairs"))
+    return notes.under(markdown(pd.DataFrame(shown), numbers=("paper", "here", "pairs")))
+
+
+def computed(rows: Iterable[Row]) -> str:
+    """Return the statements that are arithmetic on the full-size net, or on the code."""
+    notes = Notes()
+    shown = [
+        {
+            "claim": row.claim.title,
+            "verdict": row.verdict.word + notes.mark(prose(row.verdict.reason)),
+            "paper": _plain(row.figures.effect, row.unit),
+            "computed": _plain(round(row.effect.mean, 2), row.unit),
+            "unit": _UNITS[row.unit] or row.metric.replace("_", " "),
+        }
+        for row in rows
+        if _is_exact(row) and row.effect.mean is not None
+    ]
+    return notes.under(markdown(pd.DataFrame(shown), numbers=("paper", "computed")))
+
+
+def untested(rows: Iterable[Row]) -> str:
+    """Return the claims without a result, each with the reason."""
+    shown = [
+        {"claim": row.claim.title, "verdict": row.verdict.word, "reason": prose(row.verdict.reason)}
+        for row in rows
+        if row.main and row.tested is None and not (_is_exact(row) and row.effect.mean is not None)
+    ]
+    return markdown(pd.DataFrame(shown))
+
+
+def statements() -> str:
+    """Return what each claim says, with its section and its id in claims.csv."""
+    shown = [
+        {"claim": claim.title, "section": claim.section, "the paper says": claim.statement, "id": f"`{claim.id}`"}
+        for claim in registry().claims
+    ]
+    return markdown(pd.DataFrame(shown))
+
+
+def _is_exact(row: Row) -> bool:
+    return isinstance(row.claim, Claim) and row.claim.kind == "exact"
+
+
+def _paper_effect(row: Row) -> str:
+    return "no figure" if row.figures.effect is None else _plain(row.figures.effect, row.unit)
 
 
 def arms(results: Results, claim_id: str) -> str:
@@ -75,7 +121,7 @@ def arms(results: Results, claim_id: str) -> str:
             side = Side.model_validate({"variant": variant, "split": split})
             cells = {
                 f"{top} error, %": with_interval(mean_interval(results.by_seed(side, f"error_{key}")))
-                for key, top in TOPS.items()
+                for key, top in tops(results).items()
             }
             shown.append({"arm": variant, "images": name, **cells})
     return markdown(pd.DataFrame(shown), numbers=[f"{top} error, %" for top in TOPS.values()])
@@ -88,7 +134,7 @@ def arm_effects(results: Results, claim_id: str, rows: list[Row]) -> str:
     assert claim.control
     shown = []
     for split, name in SPLITS.items():
-        for key, top in TOPS.items():
+        for key, top in tops(results).items():
             treatment, control = (side.model_copy(update={"split": split}) for side in (claim.treatment, claim.control))
             effect = compare(results, "error", treatment, control, key).effect.interval
             figures = claim.figures.get(key) if split == "test" and claim.measure == "error" else None
@@ -101,52 +147,20 @@ def arm_effects(results: Results, claim_id: str, rows: list[Row]) -> str:
     )
 
 
-def every_claim(rows: list[Row]) -> str:
-    """Return one row for each claim of the paper, tested or not."""
-    shown = []
-    for claim in registry().claims:
-        own = [row for row in rows if row.claim is claim]
-        main = own[0]
-        second = [row for row in own[1:] if row.verdict.word not in ("", main.verdict.word)]
-        shown.append(
-            {
-                "claim": claim.id,
-                "section": claim.section,
-                "statement": claim.statement,
-                "paper": _paper(claim),
-                "here": _here(main),
-                "verdict": main.verdict.word + "".join(f"; top-5: {row.verdict.word}" for row in second),
-                "reason": prose(main.verdict.reason) or NOTHING,
-            }
-        )
-    return markdown(pd.DataFrame(shown), numbers=("paper", "here"))
-
-
-def in_words(rows: Iterable[Row]) -> dict[str, str]:
-    """Return by claim id what was found here, in a phrase; only claims that have a result and a verdict."""
-    return {
-        row.id: f"{_here(row)}: {row.verdict.word}"
-        for row in rows
-        if row.main and row.verdict.word and row.effect.mean is not None
-    }
-
-
 def questions(rows: Iterable[Row]) -> str:
     """Return the rows, which have no claim of the paper behind them."""
+    notes = Notes()
     shown = [
         {
-            "question": escaped(row.id),
-            "compared": escaped(f"{row.control} against {row.treatment}"),
-            "metric": row.metric,
-            "effect here": _measured(row),
-            "95 % interval": between(row.effect.low, row.effect.high) + _mark(row),
+            "question": row.claim.title,
+            "answer": (row.verdict.word or NOTHING) + notes.mark(prose(row.verdict.reason)),
+            "compared": escaped(f"{row.control} {'/' if row.unit == 'ratio' else '−'} {row.treatment}"),
+            "effect here": f"{_measured(row)} {between(row.effect.low, row.effect.high)}{_mark(row)}",
             "pairs": row.effect.n,
-            "answer": row.verdict.word or NOTHING,
-            "reason": prose(row.verdict.reason) or NOTHING,
         }
         for row in rows
     ]
-    return markdown(pd.DataFrame(shown), numbers=("effect here", "95 % interval", "pairs"))
+    return notes.under(markdown(pd.DataFrame(shown), numbers=("effect here", "pairs")))
 
 
 def layers() -> str:
@@ -184,12 +198,6 @@ def misprint() -> dict[str, str]:
     }
 
 
-def verdict_counts(rows: list[Row]) -> str:
-    """Return how many claims earned each word, by their main metric."""
-    counts = Counter(row.verdict.word for row in rows if row.main)
-    return ", ".join(f"{counts[word]} {word}" for word in CLAIM_WORDS if counts[word])
-
-
 def _effect_cells(name: str, effect: Interval, paper: float | None) -> dict[str, object]:
     return {
         "error": name,
@@ -198,32 +206,6 @@ def _effect_cells(name: str, effect: Interval, paper: float | None) -> dict[str,
         "95 % interval": between(effect.low, effect.high),
         "pairs": effect.n,
     }
-
-
-def _paper(claim: Claim) -> str:
-    top1, top5 = (claim.figures[key].effect if key in claim.figures else None for key in TOPS)
-    value = claim.figures["value"].effect if "value" in claim.figures else None
-    if top1 is None and top5 is None and value is None:
-        return "no figure"
-    figures = (
-        _plain(value, claim.unit) if "value" in claim.figures else f"{top1:g}" if top5 is None else either(top1, top5)
-    )
-    return f"{figures} {'point' if figures == '1' and claim.unit == 'points' else _unit(claim)}".strip()
-
-
-def _here(row: Row) -> str:
-    if row.effect.mean is None:
-        return NOTHING
-    claim = row.claim
-    assert isinstance(claim, Claim)
-    if claim.kind == "exact":
-        return f"{_plain(round(row.effect.mean, 2), row.unit)} {_unit(claim)}".strip()
-    pairs = "1 pair" if row.effect.n == 1 else f"{row.effect.n} pairs"
-    return f"{_measured(row)} {between(row.effect.low, row.effect.high)}{_mark(row)} ({pairs})"
-
-
-def _unit(claim: Claim) -> str:
-    return {"points": "points", "percent": "%", "ratio": "times", "count": ""}[claim.unit]
 
 
 def _measured(row: Row) -> str:
@@ -237,4 +219,4 @@ def _plain(value: float | None, unit: str) -> str:
 
 
 def _mark(row: Row) -> str:
-    return " †" if row.evidence is not None and row.evidence.marked else ""
+    return " †" if row.tested is not None and row.tested.marked else ""

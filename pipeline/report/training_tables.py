@@ -8,9 +8,15 @@ from pipeline.claims.effects import mean_interval
 from pipeline.claims.measures import REACHED, epochs_to
 from pipeline.claims.results import Results
 from pipeline.paper.claims import Side
-from pipeline.report.formatting import markdown, number
+from pipeline.report.formatting import markdown, number, signed
+from pipeline.runtime.escaping import escaped
 
-VARIANTS = ("baseline", "no_dropout", "no_weight_decay", "biases_zero", "no_lr_drops", "tanh", "short")
+VARIANTS = (
+    *("baseline", "no_dropout", "no_weight_decay", "biases_zero", "plateau_schedule", "no_lr_drops"),
+    *("no_lr_drops_no_dropout", "tanh", "short"),
+)
+MOST_NAMED = 8  # unsettled runs
+BEFORE, FAR_POINTS = 5, 2.0  # a run ends unsettled where its last epoch is so far from the mean of those before it
 
 
 def course(results: Results, variants: Iterable[str] = VARIANTS) -> str:
@@ -23,7 +29,7 @@ def course(results: Results, variants: Iterable[str] = VARIANTS) -> str:
                 {
                     "variant": variant,
                     f"epochs to {REACHED:.0f} % training error": _soonest(results, "epochs_to_25_train_error", variant),
-                    "first drop after epoch": _soonest(results, "epochs_to_first_drop", variant),
+                    "epochs to converge": _soonest(results, "epochs_to_converge", variant),
                     "drops": number(_mean([len(epochs) for epochs in drops]), 1),
                     "epochs": number(_mean(results.run_fact(variant, "epochs").dropna()), 0),
                     **{
@@ -37,6 +43,20 @@ def course(results: Results, variants: Iterable[str] = VARIANTS) -> str:
                 }
             )
     return markdown(pd.DataFrame(shown), numbers=list(shown[0])[1:] if shown else ())
+
+
+def unsettled(results: Results) -> str:
+    """Return which runs ended with a last validation error that is far from those of the epochs before it."""
+    named = []
+    for (variant, seed), history in results.histories.groupby(["variant", "seed"], sort=False):
+        errors = history.sort_values("epoch")["val_error_top1"].to_numpy()
+        if len(errors) > BEFORE and abs(off := errors[-1] - errors[-1 - BEFORE : -1].mean()) > FAR_POINTS:
+            named.append(f"`{escaped(str(variant))}`, seed {seed} ({signed(off, 1)} points)")
+    rule = f"validation error in the last epoch is more than {FAR_POINTS:g} points from the mean of the {BEFORE} before"
+    if not named:
+        return f"Every run ended settled: in none the {rule}."
+    more = [f"and {len(named) - MOST_NAMED} more"] if len(named) > MOST_NAMED else []
+    return f"Runs that ended unsettled, since the {rule}: {'; '.join([*named[:MOST_NAMED], *more])}."
 
 
 def _soonest(results: Results, measure: str, variant: str) -> str:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import pandas as pd
 
 from pipeline.claims.table import COLUMNS
-from pipeline.claims.verdicts import CLAIM_WORDS, NO_WORD
+from pipeline.claims.verdicts import CLAIM_WORDS
 from pipeline.errors import UserError
 from pipeline.paper.claims import Claim, registry
 from pipeline.params import data_title, net_title, read_yaml
@@ -35,7 +35,7 @@ LEGEND = """\
 The main metric of each claim: its effect, the 95 % interval over the pairs of runs, and the verdict.
 An effect is what the paper's ingredient gains, in percentage points (positive: it helps); *times* is a ratio, \
 without the ingredient / with it. Where a claim is about a count, a share or an error, the figure is that itself.
-† marks an interval that excludes no effect where the adjusted test does not."""
+† marks an interval that excludes zero (for a ratio: one) where the adjusted test does not."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def _claims(path: Path) -> pd.DataFrame:
         raise ValueError(f"it has no column {', '.join(missing)}")
     if (short := (table["seeds"] == "") | (table["verdict"] + table["reason"] == "")).any():
         raise ValueError(f"the row of {table['id'][short].iloc[0]} is cut off")
-    if unknown := sorted({*table["verdict"]} - {*CLAIM_WORDS, NO_WORD}):
+    if unknown := sorted({*table["verdict"]} - {*CLAIM_WORDS}):
         raise ValueError(f"{unknown[0]!r} is no verdict")
     if (twice := table["id"].duplicated()).any():
         raise ValueError(f"{table['id'][twice].iloc[0]} stands in it twice")
@@ -159,7 +159,7 @@ def _cell(claim: Claim, claims: pd.DataFrame) -> str:
         return NOTHING
     row = claims.loc[_id(claim)]
     if pd.isna(row["effect"]):
-        return str(row["verdict"] or NOTHING)
+        return str(row["verdict"])
     unsigned = claim.kind in ("exact", "absolute") or claim.unit == "ratio"
     effect = number(row["effect"], 0 if claim.unit == "count" else 2) if unsigned else signed(row["effect"])
     certainty = ""
@@ -167,7 +167,7 @@ def _cell(claim: Claim, claims: pd.DataFrame) -> str:
         pairs = "1 pair" if row["seeds"] == 1 else f"{row['seeds']:g} pairs"
         interval = f"{between(row['low'], row['high'])}{' †' if '†' in row['reason'] else ''} ({pairs})"
         certainty = f"({pairs}, no interval) " if pd.isna(row["low"]) else f"{interval} "
-    return f"{effect}{UNITS[claim.unit]} {certainty}**{row['verdict'] or 'no verdict'}**"
+    return f"{effect}{UNITS[claim.unit]} {certainty}**{row['verdict']}**"
 
 
 def _untested(claim: Claim, scales: list[Scale]) -> dict[str, str] | None:

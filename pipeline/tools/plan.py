@@ -36,7 +36,7 @@ from pipeline.training.runs import bytes_of
 
 SYNTHETIC_BYTES = 64 << 20  # of training images; of a larger data set only a part is trained on
 ENDLESS = {"train": {"epochs": 1_000_000, "lr": 1e-9, "lr_drops": 0, "stop_at_train_error": None, "warmup_epochs": 0}}
-COSTLESS = {"train": {"lr", "weight_decay", "momentum", "epochs", "patience_epochs", "lr_drops", "stop_at_train_error"}}
+COSTLESS = {"train": {"weight_decay", "momentum", "schedule", "drop_at", "patience_epochs", *ENDLESS["train"]}}
 IMAGES_PER_CORE_SECOND = 400  # of ImageNet's size that `prepare` decodes
 FORWARD_SHARE = 0.4  # of a training step's time, at most: what an image costs that is only evaluated
 REPORT_SECONDS, START_SECONDS = 20, 6  # a report's figures; a stage's imports

@@ -35,7 +35,7 @@ from pipeline.training import distributed
 from pipeline.training.callbacks import History, Progress, SpacedCheckpoints, Stop
 from pipeline.training.fingerprint import fingerprint
 from pipeline.training.module import Classifier, Diverged, Images
-from pipeline.training.schedule import PlateauSchedule, StopAtTrainError, Warmup
+from pipeline.training.schedule import StopAtTrainError, Warmup, rate_schedule
 
 CHECKPOINT, HISTORY, RUN, WEIGHTS, WHERE = "last.ckpt", "history.csv", "run.json", "model.safetensors", "where.json"
 
@@ -112,7 +112,7 @@ def _fit(run: Run, callbacks: Sequence[pl.Callback], tell: Callable[[int], None]
     where: dict[str, Any] = {"processes": distributed.size(), "threads": run.hardware.thread_count}
     where |= {"torch": torch.__version__, "numpy": np.__version__}
     schedule, goal, history = (
-        PlateauSchedule(run.settings),
+        rate_schedule(run.settings),
         StopAtTrainError(run.settings),
         History(run.folder / HISTORY),
     )

@@ -30,6 +30,34 @@ class Warmup(pl.Callback):
         biases["lr"] = done * self._bias_lr
 
 
+def rate_schedule(settings: Settings) -> "PlateauSchedule | FixedSchedule":
+    """Return the callback that lowers the learning rate in the way that `train.schedule` names."""
+    return PlateauSchedule(settings) if settings.train.schedule == "plateau" else FixedSchedule(settings)
+
+
+class FixedSchedule(pl.Callback):
+    """Divides the rate by 10 after given shares of the epochs (`train.drop_at`).
+
+    The rate follows from the epoch alone, so a resumed run needs no state.
+    """
+
+    stopped = False  # only the budget ends training
+
+    def __init__(self, settings: Settings) -> None:
+        train, bias = settings.train, paper.item(settings.recipe, "bias_rule")
+        self._lr, self._bias_lr, self._bias_drops = train.lr, train.lr * bias.lr_factor, bias.drops
+        self._ends = [round(share * train.epochs) for share in train.drop_at[: train.lr_drops]]
+        self.drops: list[int] = []  # epochs (from 1) after which the rate was lower
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.drops = [end for end in self._ends if end <= trainer.current_epoch]
+        divisor = paper.LR_DROP_FACTOR ** len(self.drops)
+        *weights, biases = trainer.optimizers[0].param_groups
+        for group in weights:
+            group["lr"] = self._lr / divisor
+        biases["lr"] = self._bias_lr / divisor if self._bias_drops else self._bias_lr
+
+
 class PlateauSchedule(pl.Callback):
     """Divides the rate by 10 on each of the first plateaus of `val_error_top1` (three in section 5); one more ends it.
 

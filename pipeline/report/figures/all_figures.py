@@ -46,7 +46,8 @@ def _drawings(results: Results, rows: list[Row], questions: list[Row]) -> Iterat
     """Yield names and figures in the order of the report. What the scale does not ask for is left out."""
     yield "effects", effects(rows)
     if questions:
-        yield "variants", variants(questions)
+        titles = {name: variant.title for name, variant in results.params.variants.items()}
+        yield "variants", variants(questions, titles)
     yield "curves", curves(results)
     if figure1.exists(results):
         yield "figure1", figure1.figure1(results)

@@ -6,8 +6,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipeline.claims.results import Results
-from pipeline.report.figures.style import HERE, INK, PAPER, QUIET, SMALL, WIDTH, Drawn, common_legend, legible, several
-from pipeline.report.formatting import number
+from pipeline.report.figures.style import HERE, INK, PAPER, QUIET, SMALL, WIDTH, Drawn, common_legend, legible
+from pipeline.report.formatting import number, several
 
 # In order of interest: as many as fit are drawn.
 VARIANTS = (

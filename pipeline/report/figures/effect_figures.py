@@ -1,13 +1,13 @@
 """Forest plots of the claims, with the paper's figure beside each, and of our own questions about the variants."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from pipeline.claims.table import Row
 from pipeline.paper.claims import Question
 from pipeline.report.figures.forest import Line, Panel, forest, limits
-from pipeline.report.figures.style import Drawn, minus, several
-from pipeline.report.formatting import number, signed
+from pipeline.report.figures.style import Drawn, minus
+from pipeline.report.formatting import several, signed
 from pipeline.runtime.escaping import escaped
 
 NAMED = 3  # effects named in a caption
@@ -16,9 +16,9 @@ ALSO = "; below, how many times as long one side takes as the other"
 
 def effects(rows: Iterable[Row]) -> Drawn:
     """Draw every tested claim in points; those that are ratios in a panel of their own."""
-    tested = [row for row in rows if row.evidence is not None and row.effect.mean is not None]
-    points = [_line(row, row.id) for row in tested if row.unit == "points"]
-    ratios = [_line(row, row.id) for row in tested if row.unit == "ratio"]
+    tested = [row for row in rows if row.main and row.tested is not None]
+    points = [_line(row, row.claim.title) for row in tested if row.unit == "points"]
+    ratios = [_line(row, row.claim.title) for row in tested if row.unit == "ratio"]
     if not points and not ratios:
         return "no claim was tested"
     panels = _panels(
@@ -31,17 +31,20 @@ def effects(rows: Iterable[Row]) -> Drawn:
             f"{several(len(points + ratios), 'tested claim')}: the effect here as a dot, its unadjusted 95 % interval "
             "as a line, the paper's figure as a diamond where it gives one.",
             _clipped(panels[0]),
-            _told(panels),
+            _excluding(panels),
             _papers(points + ratios),
         ]
     )
 
 
-def variants(questions: Iterable[Row]) -> Drawn:
-    """Draw what each change does to the baseline's error, the most harmful first; ratios in a panel of their own."""
+def variants(questions: Iterable[Row], titles: Mapping[str, str]) -> Drawn:
+    """Draw what each change does to the baseline's error, the most harmful first; ratios in a panel of their own.
+
+    titles: of each variant.
+    """
     answered = [row for row in questions if row.main and row.effect.mean is not None]
-    points = sorted(map(_change, (row for row in answered if row.unit == "points")), key=_harm)
-    ratios = sorted((_line(row, row.id) for row in answered if row.unit == "ratio"), key=_harm)
+    points = sorted((_change(row, titles) for row in answered if row.metric == "test_error_top1"), key=_harm)
+    ratios = sorted((_line(row, row.claim.title) for row in answered if row.unit == "ratio"), key=_harm)
     if not points and not ratios:
         return "no question of ours has an answer"
     panels = _panels(
@@ -55,7 +58,7 @@ def variants(questions: Iterable[Row]) -> Drawn:
             f"error, as a dot with its unadjusted 95 % interval{ALSO if ratios else ''}.",
             _extremes(points),
             _clipped(panels[0]),
-            _told(panels),
+            _excluding(panels),
         ]
     )
 
@@ -69,32 +72,32 @@ def _panels(*panels: Panel) -> list[Panel]:
 
 
 def _line(row: Row, name: str) -> Line:
-    told = row.evidence is not None and row.evidence.excludes_no_effect
-    return Line(name, row.effect, told, row.verdict.word, row.figures.effect)
+    excluded = row.tested is not None and row.tested.excludes_no_effect
+    return Line(name, row.effect, excluded, row.verdict.word, row.figures.effect)
 
 
-def _change(row: Row) -> Line:
+def _change(row: Row, titles: Mapping[str, str]) -> Line:
     """Return a line named after what differs from the baseline, signed so that more errors lie to the right."""
     assert isinstance(row.claim, Question)
     treatment, control = row.claim.treatment.variant, row.claim.control.variant
     if treatment == "baseline":
-        return _line(row, control)
+        return _line(row, titles.get(control, control))
     if control == "baseline":
         mean, low, high = (None if end is None else -end for end in (row.effect.mean, row.effect.high, row.effect.low))
-        return replace(_line(row, treatment), effect=replace(row.effect, mean=mean, low=low, high=high))
-    return _line(row, f"{control} − {treatment}")
+        return replace(
+            _line(row, titles.get(treatment, treatment)), effect=replace(row.effect, mean=mean, low=low, high=high)
+        )
+    return _line(row, row.claim.title)
 
 
 def _harm(line: Line) -> float:
     return -(line.effect.mean or 0.0)
 
 
-def _told(panels: list[Panel]) -> str:
+def _excluding(panels: list[Panel]) -> str:
     lines = [line for panel in panels for line in panel.lines]
-    told = [f"{escaped(line.name)} {panel.text(line.effect.mean)}" for panel in panels for line in panel.lines
-            if line.told and line.effect.mean is not None]  # fmt: skip
-    named = f" ({', '.join(told)})" if 0 < len(told) <= 2 * NAMED else ""
-    return f"Told from no effect after Holm's adjustment (filled dots): {len(told)} of {len(lines)}{named}."
+    excluding = sum(line.excluded for line in lines)
+    return f"Filled dots: an effect is shown, after Holm's adjustment ({excluding} of {len(lines)})."
 
 
 def _papers(lines: list[Line]) -> str:
@@ -106,7 +109,7 @@ def _papers(lines: list[Line]) -> str:
     inside = sum(low <= paper <= high for low, paper, high in known)
     if not known:
         return ""
-    return f"The paper's figure lies within {inside} of the {len(known)} intervals beside which one stands."
+    return f"The paper's figure lies within {inside} of the {several(len(known), 'interval')} that have one."
 
 
 def _extremes(lines: list[Line]) -> str:
@@ -126,9 +129,9 @@ def _points(line: Line) -> str:
 
 def _clipped(panel: Panel) -> str:
     low, high = limits(panel)
-    means = [line.effect.mean for line in panel.lines if line.effect.mean is not None]
-    far = [abs(mean) for mean in means if not low <= mean <= high]
-    if not far:
-        return ""
-    what = several(len(far), "effect")
-    return f"Too far out for the axis, and written beside an arrow: {what} (up to {number(max(far))})."
+    far = [
+        f"{escaped(line.name)} {panel.text(line.effect.mean)}"
+        for line in panel.lines
+        if line.effect.mean is not None and not low <= line.effect.mean <= high
+    ]
+    return f"Beyond the axis: {', '.join(far)}." if far else ""

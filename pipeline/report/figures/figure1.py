@@ -22,8 +22,8 @@ from pipeline.report.figures.style import (
     Drawn,
     common_legend,
     legible,
-    several,
 )
+from pipeline.report.formatting import several
 
 RELU, TANH = "four_layer_relu", "four_layer_tanh"
 FAMILY = "four_layer_"

@@ -27,7 +27,7 @@ LONGEST_WORD = 24  # characters of a verdict before it is broken
 class Line:
     name: str
     effect: Interval
-    told: bool  # from no effect, after Holm's adjustment
+    excluded: bool  # no effect is, after Holm's adjustment
     word: str
     paper: float | None = None
 
@@ -57,9 +57,9 @@ def forest(panels: Sequence[Panel]) -> Figure:
         _draw(axes, panel)
     first: Axes = column[0]
     lines = [line for panel in panels for line in panel.lines]
-    told = {line.told for line in lines if line.effect.mean is not None}
-    for filled, label in ((True, "here: told from no effect"), (False, "here: not told from none")):
-        if filled in told:
+    found = {line.excluded for line in lines if line.effect.mean is not None}
+    for filled, label in ((True, "here: an effect is shown"), (False, "here: none is shown")):
+        if filled in found:
             first.plot([], [], "-", label=label, **_dot(filled))
     if any(line.paper is not None for line in lines):
         first.plot([], [], label="the paper's figure", **DIAMOND)
@@ -143,10 +143,10 @@ def _mean(axes: Axes, place: int, line: Line, panel: Panel) -> None:
     if mean is None:
         return
     if left <= mean <= right:
-        axes.plot([mean], [place], zorder=5, **_dot(line.told))
+        axes.plot([mean], [place], zorder=5, **_dot(line.excluded))
         return
     edge, marker, offset, align = (right, ">", -9, "right") if mean > right else (left, "<", 9, "left")
-    axes.plot([edge], [place], clip_on=False, zorder=5, **{**_dot(line.told), "marker": marker, "markersize": 9})
+    axes.plot([edge], [place], clip_on=False, zorder=5, **{**_dot(line.excluded), "marker": marker, "markersize": 9})
     axes.annotate(
         panel.text(mean), (edge, place), (offset, 0), textcoords="offset points", ha=align, va="center", fontsize=SMALL,
         color=HERE, fontweight="bold", zorder=6, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
@@ -156,7 +156,7 @@ def _mean(axes: Axes, place: int, line: Line, panel: Panel) -> None:
 def _cells(axes: Axes, place: int, line: Line, panel: Panel) -> None:
     """Write the columns to the right of the axes."""
     effect = "–" if line.effect.mean is None else panel.text(line.effect.mean)
-    color = INK if line.told else MUTED
+    color = INK if line.excluded else MUTED
     for at, align, text, size in (
         (EFFECT_AT, "right", effect, SMALL),
         (PAIRS_AT, "right", str(line.effect.n), SMALL),

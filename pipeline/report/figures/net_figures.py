@@ -54,12 +54,21 @@ def filters(results: Results) -> Drawn:
     kernels = weights[names[0]].astype(np.float64).transpose(0, 2, 3, 1)  # maps, height, width, channels
     if kernels.shape[-1] != 3:
         return f"`{path}`: conv1 has {kernels.shape[-1]} input channels, drawn are 3"
+    grey = results.meta.get("channels") == 1  # then all channels see the same, and their differences learn nothing
+    if grey:
+        kernels = np.repeat(kernels.mean(-1, keepdims=True), 3, axis=-1)
     net = results.params.net
     columns = np.array_split(kernels, 2 if net.architecture == "alexnet" and net.towers in ("two", "separate") else 1)
     return _kernels(columns), (
         f"The {len(kernels)} filters of conv1, {kernels.shape[1]} × {kernels.shape[2]} pixels each, in the baseline of "
         f"median validation error (seed {seed}){', column 1 above column 2' if len(columns) > 1 else ''}. Grey is a "
-        f"weight of zero; each filter has its own contrast. Color holds {_color(columns)} of the weights' energy."
+        f"weight of zero; each filter has its own contrast. "
+        + (
+            "The images are grey, so the mean of the three channels is drawn: what is left of color comes from "
+            "initialization."
+            if grey
+            else f"Color holds {_color(columns)} of the weights' energy."
+        )
     )
 
 

@@ -100,8 +100,3 @@ def _letters() -> frozenset[int]:
 def minus(text: str) -> str:
     """Return the text with the typographic minus, as matplotlib writes the numbers of its axes."""
     return text.replace("-", "−")
-
-
-def several(count: int, one: str) -> str:
-    """Return `1 seed` or `3 seeds`."""
-    return f"{count} {one}" if count == 1 else f"{count} {one}s"

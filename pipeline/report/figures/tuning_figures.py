@@ -17,8 +17,8 @@ from pipeline.report.figures.style import (
     WIDTH,
     Drawn,
     common_legend,
-    several,
 )
+from pipeline.report.formatting import several
 from pipeline.report.tuning_tables import OBJECTIVES
 from pipeline.runtime.escaping import escaped
 

@@ -1,45 +1,52 @@
-"""What others said and measured, as tables: the article's statements, rivals, reproductions, anchors, lineage."""
+"""reports/background.md, which `python -m pipeline.report.background` writes: what others said and measured.
+
+The article's statements, the paper's rivals, public reproductions, small images, six architectures.
+"""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from pathlib import Path
 
 import pandas as pd
 
 from pipeline.paper.article import WORDS, article
 from pipeline.paper.published import Count, Errors, Number, Training, published
 from pipeline.report.formatting import NOTHING, markdown
+from pipeline.report.templates import filled
+from pipeline.runtime.files import write_text
 
 SPLITS = {"val": "validation", "test": "test"}
 BETWEEN = "; "  # values of one cell
 
 
-def article_table(here: Mapping[str, str]) -> str:
-    """Return every statement of the article with its verdict. `here`: what this report measured, by the claim's id."""
-    claims = {claim for statement in article().statements for claim in statement.claims}
-    named = {claim: f"`{claim}`: {here[claim]}" if claim in here else f"`{claim}`" for claim in claims}
+def background() -> str:
+    """Return the whole page."""
+    counts = Counter(statement.verdict for statement in article().statements)
+    context = {
+        "article_words": ", ".join(f"{counts[word]} {word}" for word in WORDS if counts[word]),
+        "article": article_table(),
+        "rivals": rivals_table(),
+        "reproductions": reproductions_table(),
+        "anchors": anchors_table(),
+        "architectures": architectures_table(),
+    }
+    return filled("background.md.j2", context)
+
+
+def article_table() -> str:
+    """Return every statement of the article with its verdict."""
     rows = [
         {
             "the article says": statement.says,
             "verdict": statement.verdict,
             "because": statement.because + (" *(unverified)*" if statement.unverified else ""),
             "computed": statement.finding.text if statement.finding else NOTHING,
-            "claims": BETWEEN.join(named[claim] for claim in statement.claims) or NOTHING,
+            "claims": BETWEEN.join(f"`{claim}`" for claim in statement.claims) or NOTHING,
             "source": statement.source,
         }
         for statement in article().statements
     ]
     return markdown(pd.DataFrame(rows))
-
-
-def article_counts() -> Counter[str]:
-    """Return how many statements earned each word."""
-    return Counter(statement.verdict for statement in article().statements)
-
-
-def article_words() -> str:
-    """Return the same as text: `3 right, 2 wrong`."""
-    counts = article_counts()
-    return ", ".join(f"{counts[word]} {word}" for word in WORDS if counts[word])
 
 
 def rivals_table() -> str:
@@ -149,3 +156,7 @@ def _count(count: Count) -> str:
 
 def _marked(text: str, remarks: list[str]) -> str:
     return f"{text} ({', '.join(remarks)})" if remarks else text
+
+
+if __name__ == "__main__":
+    write_text(Path("reports/background.md"), background())
