@@ -221,8 +221,12 @@ def test_a_variants_title_of_any_kind_is_drawn(title: str) -> None:
     changed = {name: variant.model_copy(update={"title": title}) for name, variant in params.variants.items()}
     with applied():
         figure, _ = drawing(curves(results(params.model_copy(update={"variants": changed}))))
+        question = [question_row("baseline", "no_dropout", 1.0, 0.5, 1.5)]
+        compared, _ = drawing(variants(question, {"no_dropout": title}))
     expected = {"桜": "baseline", "x" * 200: f"{'x' * 17}…{'x' * 16}", "two\nlines": "two lines"}.get(title, title)
     assert figure.axes[0].get_title() == expected
+    (label,) = compared.axes[0].get_yticklabels()
+    assert label.get_text() == {"桜": "no_dropout", "x" * 200: f"{'x' * 22}…{'x' * 21}"}.get(title, expected)
 
 
 @pytest.mark.parametrize(
@@ -239,7 +243,7 @@ def test_a_racers_title_of_any_kind_stands_in_the_legend(title: str, label: str)
 
 def test_a_variant_with_a_very_long_name_leaves_room_for_its_effect() -> None:
     with applied():
-        figure, caption = drawing(variants([question_row("baseline", "a" * 100 + "b" * 100, 1.0, 0.5, 1.5)]))
+        figure, caption = drawing(variants([question_row("baseline", "a" * 100 + "b" * 100, 1.0, 0.5, 1.5)], {}))
     (name,) = (label.get_text() for label in figure.axes[0].get_yticklabels())
     assert (len(name), name[0], name[-1]) == (44, "a", "b")
     assert "a" * 100 + "b" * 100 in caption

@@ -67,7 +67,7 @@ def test_a_run_is_its_start_and_its_epochs_for_each_seed() -> None:
 
 
 def test_tuning_counts_every_trial_with_all_its_epochs() -> None:
-    assert planned(scale("embedded"), epoch_s=0.5)["tune", "baseline"] == 8 * 40 * 0.5
+    assert planned(scale("embedded"), epoch_s=0.5)["tune", "baseline"] == 6 * 40 * 0.5
 
 
 @pytest.mark.parametrize(("trials", "trained"), [(0, False), (3, True)])

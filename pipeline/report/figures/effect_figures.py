@@ -6,11 +6,12 @@ from dataclasses import replace
 from pipeline.claims.table import Row
 from pipeline.paper.claims import Question
 from pipeline.report.figures.forest import Line, Panel, forest, limits
-from pipeline.report.figures.style import Drawn, minus
+from pipeline.report.figures.style import Drawn, legible, minus
 from pipeline.report.formatting import several, signed
 from pipeline.runtime.escaping import escaped
 
 NAMED = 3  # effects named in a caption
+WHOLE = 10_000  # characters of a title, which captions hold uncut
 ALSO = "; below, how many times as long one side takes as the other"
 
 
@@ -81,13 +82,16 @@ def _change(row: Row, titles: Mapping[str, str]) -> Line:
     assert isinstance(row.claim, Question)
     treatment, control = row.claim.treatment.variant, row.claim.control.variant
     if treatment == "baseline":
-        return _line(row, titles.get(control, control))
+        return _line(row, _title(titles, control))
     if control == "baseline":
         mean, low, high = (None if end is None else -end for end in (row.effect.mean, row.effect.high, row.effect.low))
-        return replace(
-            _line(row, titles.get(treatment, treatment)), effect=replace(row.effect, mean=mean, low=low, high=high)
-        )
+        return replace(_line(row, _title(titles, treatment)), effect=replace(row.effect, mean=mean, low=low, high=high))
     return _line(row, row.claim.title)
+
+
+def _title(titles: Mapping[str, str], variant: str) -> str:
+    """Return a variant's title whole, or its name where the figure's font lacks one of its letters."""
+    return legible(titles.get(variant, variant), WHOLE, variant)
 
 
 def _harm(line: Line) -> float:

@@ -112,6 +112,8 @@ def _draw(axes: Axes, panel: Panel) -> None:
             fontsize=SMALL,
         )
     axes.set_yticks(range(len(panel.lines)), [cut(line.name, LONGEST_NAME) for line in panel.lines])
+    for label in axes.get_yticklabels():
+        label.set_parse_math(False)
     axes.tick_params(axis="y", length=0, pad=10)
     axes.set_ylim(len(panel.lines) - 0.5, -0.5)
     axes.set_xlabel(panel.label)
