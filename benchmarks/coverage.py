@@ -22,18 +22,18 @@ from pipeline.runtime.files import replacing
 
 TABLE = Path("reports/coverage.csv")
 COLUMNS = ["method", "setting", "seeds", "simulations", "coverage", "mean_width"]
-SEEDS = (3, 5, 10)
+SEEDS = (3, 5, 8, 10)
 SIMULATIONS = 2000
 RESAMPLES = 1000  # of the bootstrap
 RANDOM_SEED = 2012
 LEAST, MOST = 0.93, 0.975  # coverage that counts as holding; MOST at the most seeds
 
-# Fitted by simulation.fitted to five seeds of the scale embedded_all, baseline against the variants named: of the
-# variance of the mean over five seeds the images have 18, 7 and 4 %.
+# Fitted by simulation.fitted to the five settled seeds of the scale embedded, baseline against the variants named: of
+# the variance of the mean over five seeds the images have 87, 28 and 2 %.
 SETTINGS = (
-    Setting("no_response_norm", 19.74, 21.18, differ=12.4, seed_sd=0.817, image_sd=0.173, images=10_000),
-    Setting("no_conv4", 20.32, 21.18, differ=9.36, seed_sd=0.622, image_sd=0.075, images=10_000),
-    Setting("no_dropout", 21.61, 21.18, differ=10.95, seed_sd=0.951, image_sd=0.083, images=10_000),
+    Setting("no_response_norm", 19.69, 23.71, differ=13.8, seed_sd=0.196, image_sd=0.231, images=10_000),
+    Setting("non_overlapping_pooling", 23.45, 23.71, differ=8.81, seed_sd=0.436, image_sd=0.121, images=10_000),
+    Setting("no_dropout", 23.54, 23.71, differ=9.71, seed_sd=1.133, image_sd=0.074, images=10_000),
 )
 
 
