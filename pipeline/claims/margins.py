@@ -4,13 +4,13 @@ Its variance has two parts: that of the seeds, sd² / n, known with n - 1 degree
 images, known so well from thousands of them that its own are left out. The sum is given the degrees of freedom whose
 reciprocal is the mean of both reciprocals, weighted by the parts: n - 1 divided by the seeds' share.
 
-Chosen by simulation (coverage.py, reports/coverage.csv). Of the methods whose 95 % interval covers the truth at least
-93 times in 100 with 3, 5 and 10 seeds (by more than the simulation's standard error), and at most 97.5 times with 10,
-this one is the narrowest. Satterthwaite (1946) weights by the squared parts: narrower, and too narrow at 3 seeds, where
-a seed variance that came out small by chance counts as well known; with the residual left in, it stands right at 93.
-The mean of the two critical values (Cochran and Cox 1957), to which this is equal to the first order in the
-reciprocals, holds too and is wider. A t interval over the seeds alone covers less the more the images matter, and
-n - 1 degrees of freedom for the whole cover too much.
+Chosen by simulation (benchmarks/coverage.py, reports/coverage.csv). Of the methods whose 95 % interval covers the truth
+at least 93 times in 100 with 3, 5, 8 and 10 seeds (by more than the simulation's standard error), and at most 97.5
+times with 10, this one is the narrowest: it covers 94 to 96 times. Satterthwaite (1946) weights by the squared parts:
+narrower, and too narrow at 3 seeds, where a seed variance that came out small by chance counts as well known; with the
+residual left in, it still is. The mean of the two critical values (Cochran and Cox 1957), to which this is equal to the
+first order in the reciprocals, holds too and is wider. A t interval over the seeds alone covers less the more the
+images matter, and n - 1 degrees of freedom for the whole cover too much.
 """
 
 import math
