@@ -47,6 +47,18 @@ def test_figures_are_the_papers() -> None:
                 assert not re.search(r"\d", figures) or name in COUNTS_OF_SOMETHING_ELSE, (name, key)
 
 
+def test_kind_measure_data_and_figures_of_each_claim_are_those_typed_in() -> None:
+    """tests/data/claim_figures.csv: the effect in the paper's favor, and the two arms where it prints them."""
+    expected = pd.read_csv(Path(__file__).with_name("data") / "claim_figures.csv", dtype=str, keep_default_na=False)
+    found = []
+    for claim in registry().claims:
+        what = (claim.id, claim.kind, claim.unit, claim.measure, "yes" if claim.primary else "no", claim.agreement)
+        for key, given in claim.figures.items():
+            figures = ("" if x is None else f"{x:.10g}" for x in (given.effect, given.treatment, given.control))
+            found.append((*what, claim.net, " ".join(claim.data), key, *figures))
+    assert found == list(expected.itertuples(index=False, name=None))
+
+
 def test_a_claim_with_two_errors_has_the_first_pair_that_is_printed() -> None:
     for name, figures in printed()["figures"].items():
         claim = registry().claim(str(name))
