@@ -27,8 +27,12 @@ def environment(**more: str) -> dict[str, str]:
     return kept | reader | {"PATH": path, "DVC_NO_ANALYTICS": "1", "OMP_NUM_THREADS": "2"} | more
 
 
+def tried(clone: Path, *command: str, **more: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(command, cwd=clone, env=environment(**more), capture_output=True, text=True)
+
+
 def run(clone: Path, *command: str, **more: str) -> str:
-    done = subprocess.run(command, cwd=clone, env=environment(**more), capture_output=True, text=True)
+    done = tried(clone, *command, **more)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -1,6 +1,9 @@
+"""What every test finds around it: threads, resume folder and working directory of its own, and what several share."""
+
 import os
+import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +15,35 @@ os.environ.setdefault("DVC_NO_ANALYTICS", "1")
 import torch
 
 from pipeline.data.store import Store
+from pipeline.runtime.cores import usable_cores
 from tests.clone import ALL_STAGES, make_clone, run, smoke_params, stages_run
 from tests.tiny import make_store
+from tests.tiny_params import alone_in, evaluate_variant, tiny_params, train_variant
+
+MOST_PROCESSES = 8  # of the tests, each of which takes a gibibyte of memory
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Return how many processes `--numprocesses=auto` starts: one for each core that this process may use."""
+    return min(usable_cores(), MOST_PROCESSES)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have the tests of the one clone run in one process, so that it is made once and nobody else changes it."""
+    for item in items:
+        if "clone" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("clone"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_slots(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Other trainings of this machine, which share its cores with each other, take no part in a test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("slots")))
+        patch.setattr("tempfile.tempdir", None)
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -30,15 +60,56 @@ def _resume_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest
 @pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder as the working directory, with resume folder and MLflow store of its own."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("DVC_ROOT", "ALEXNET_STATE", "MLFLOW_TRACKING_URI", "DVC_STAGE", "DVC_EXP_NAME"):
-        monkeypatch.delenv(name, raising=False)
+    alone_in(tmp_path, monkeypatch)
     return tmp_path
 
 
 @pytest.fixture
 def store(workplace: Path) -> Store:
     return make_store(workplace / "prepared/fashion_mnist")
+
+
+@pytest.fixture(scope="session")
+def _evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("evaluated")
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        alone_in(folder, patch)
+        make_store(folder / "prepared/fashion_mnist")
+        train_variant(tiny_params(), "baseline")
+        evaluate_variant(tiny_params(), "baseline")
+    return folder
+
+
+@pytest.fixture
+def evaluated(_evaluated: Path, workplace: Path) -> Store:
+    """A copy of the place where tests/tiny_params.py's baseline has been trained and evaluated."""
+    shutil.copytree(_evaluated, workplace, dirs_exist_ok=True)
+    return Store.open(workplace / "prepared/fashion_mnist")
+
+
+@pytest.fixture
+def trained(evaluated: Store) -> Store:
+    """A copy of the place where tests/tiny_params.py's baseline has been trained and not yet evaluated."""
+    shutil.rmtree("runs/smoke/evaluation")
+    shutil.rmtree(".state/evaluations")
+    Path("runs/smoke/metrics.json").unlink()
+    return evaluated
+
+
+@pytest.fixture(scope="session")
+def _mlflow_tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    folder = tmp_path_factory.mktemp("mlflow")
+    SqlAlchemyStore(f"sqlite:///{folder / 'mlflow.db'}", folder.as_uri())
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def mlflow_tables(_mlflow_tables: Path, workplace: Path) -> None:
+    """An MLflow store with its tables and nothing in them, which MLflow needs seconds to make."""
+    shutil.copy(_mlflow_tables, workplace / "mlflow.db")
 
 
 @pytest.fixture(scope="session")
@@ -65,23 +136,21 @@ FAULTS: Counter[tuple[str, str]] = Counter()  # by test and, where a test counts
 
 
 @pytest.fixture
-def faults(request: pytest.FixtureRequest) -> Callable[[str, int], None]:
+def faults(record_property: Callable[[str, object], None]) -> Callable[[str, int], None]:
     """For a test that makes many cases of its own: count those of one kind, once all of them are proven."""
-    return lambda kind, times: FAULTS.update({(request.function.__name__, kind): times})
+    return lambda kind, times: record_property("fault", (kind, times))
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    test = report.location[2].partition("[")[0]
-    if report.when == "call" and report.passed and "fault" in report.keywords and not _counted(test):
-        FAULTS[test, ""] += 1
-
-
-def _counted(test: str) -> bool:
-    return any(name == test and kind for name, kind in FAULTS)
+    """Count a passed test. A process that runs tests for another one sends its reports there, with their properties."""
+    if report.when == "call" and report.passed and "fault" in report.keywords:
+        counted = [value for name, value in report.user_properties if name == "fault"]
+        for kind, times in counted or [("", 1)]:
+            FAULTS[report.location[2].partition("[")[0], kind] += times
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    if out := session.config.getoption("--faults"):
+    if (out := session.config.getoption("--faults")) and not hasattr(session.config, "workerinput"):
         rows = [
             f"| {test.removeprefix('test_').replace('_', ' ').capitalize()} | {kind} | {cases} |"
             for (test, kind), cases in sorted(FAULTS.items())

@@ -1,7 +1,6 @@
 """ImageNet in miniature, in the very form of its archives and of what others made of them."""
 
 import io
-import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from pipeline.data.sources import imagenet
+from tests.downloads import tar
 
 # In the kit's order, which is not that of the WNIDs; two of them are cranes.
 WNIDS = ["n02119789", "n01440764", "n03126707", "n02012849", "n04254680"]
@@ -76,16 +76,6 @@ def write_tar(path: Path, contents: dict[str, bytes]) -> Path:
     return path
 
 
-def tar(contents: dict[str, bytes], compression: str = "") -> bytes:
-    file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode=f"w:{compression}") as archive:  # type: ignore[call-overload]
-        for name, content in contents.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-    return file.getvalue()
-
-
 def write_files(folder: Path, contents: dict[str, bytes]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
@@ -118,7 +108,7 @@ def kit(data: Tiny) -> dict[str, bytes]:
 def write_kit(folder: Path, data: Tiny) -> None:
     archive, unpacked = imagenet.CONTESTS[data.dataset].kit
     files = {f"{unpacked}/data/{name}": content for name, content in kit(data).items() if "test" not in name}
-    (folder / archive).write_bytes(tar({f"{unpacked}/readme.txt": b"about"} | files, "gz"))
+    (folder / archive).write_bytes(tar({f"{unpacked}/readme.txt": b"about"} | files, compression="gz"))
     for name, content in kit(data).items():
         if "test" in name:  # was published later, by itself
             (folder / name).write_bytes(content)

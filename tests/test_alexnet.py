@@ -1,3 +1,5 @@
+"""The paper's net: its table's arithmetic by hand, and the module that is built from it."""
+
 import math
 
 import pytest
@@ -5,10 +7,12 @@ import torch
 from torch import nn
 
 from pipeline.models.alexnet import Dropout, build
+from pipeline.paper.net import PRINTED, full_size_table, paper_shapes, shapes
 from pipeline.paper.recipe import both_readings
 from tests.tiny import settings
 
 FULL = {"crop_px": 227, "width": 1.0}
+CROPS = (67, 99, 131, 163, 195, 227)
 
 
 def names_in_order(net: nn.Sequential, first: str, last: str) -> list[str]:
@@ -22,17 +26,29 @@ def full_net() -> nn.Sequential:
     return build(settings(net=FULL), classes=1000)
 
 
-def test_the_module_has_as_many_parameters_as_the_paper_table(full_net: nn.Sequential) -> None:
-    assert sum(p.numel() for p in full_net.parameters()) == 60_965_224
-
-
-def test_without_groups_it_has_62378344() -> None:
+@pytest.mark.parametrize(
+    ("towers", "parameters", "multiply_adds"),
+    [
+        ("two", 60_965_224, 724_406_816),
+        ("joined", 62_378_344, 1_135_256_096),
+        ("half", 59_798_312, None),  # the paper's control of one column
+    ],
+)
+def test_table_and_module_have_the_parameters_and_multiply_adds_counted_by_hand(
+    towers: str, parameters: int, multiply_adds: int | None
+) -> None:
+    assert sum(shape.parameters for shape in paper_shapes(towers)) == parameters  # type: ignore[arg-type]
     with torch.device("meta"):
-        net = build(settings(net=FULL | {"towers": "joined"}), classes=1000)
-    assert sum(p.numel() for p in net.parameters()) == 62_378_344
+        net = build(settings(net=FULL | {"towers": towers}), classes=1000)
+    assert sum(p.numel() for p in net.parameters()) == parameters
+    if multiply_adds is not None:
+        assert sum(shape.multiply_adds for shape in paper_shapes(towers)) == multiply_adds  # type: ignore[arg-type]
 
 
 def test_its_maps_are_55_27_13_and_6_px_wide(full_net: nn.Sequential) -> None:
+    conv1, conv2, conv3, conv4, conv5, *_ = paper_shapes()
+    assert [conv1.side, conv1.pooled_side, conv2.side, conv2.pooled_side] == [55, 27, 27, 13]
+    assert [conv3.side, conv4.side, conv5.side, conv5.pooled_side] == [13, 13, 13, 6]
     x = torch.zeros(1, 3, 227, 227)
     sides = {}
     with torch.no_grad():
@@ -42,6 +58,31 @@ def test_its_maps_are_55_27_13_and_6_px_wide(full_net: nn.Sequential) -> None:
                 sides[name] = x.shape[-1]
     assert [sides[name] for name in ("conv1", "conv1_pool", "conv2_pool", "conv5", "conv5_pool")] == [55, 27, 13, 13, 6]
     assert x.shape == (1, 1000)
+
+
+def test_it_has_the_papers_650_thousand_neurons_and_figure_2_counts_conv1_wrongly() -> None:
+    rows = {row["layer"]: row for row in full_size_table()}
+    assert round(sum(row["neurons"] for row in rows.values()), -4) == 660_000
+    wrong = [name for name, row in rows.items() if row["neurons"] != row["figure2_neurons"]]
+    assert wrong == ["conv1"]
+    assert rows["conv1"]["neurons"] == 55 * 55 * 96
+    assert rows["conv1"]["figure2_neurons"] == 253_440
+
+
+@pytest.mark.parametrize("crop_px", CROPS)
+def test_at_every_accepted_crop_both_poolings_give_maps_of_equal_size(crop_px: int) -> None:
+    overlapping, plain = (
+        shapes(PRINTED.model_copy(update={"crop_px": crop_px, "pool_px": pool_px}), 1000) for pool_px in (3, 2)
+    )
+    assert [shape.pooled_side for shape in overlapping] == [shape.pooled_side for shape in plain]
+
+
+@pytest.mark.parametrize("sixteenths", range(1, 17))
+def test_at_every_accepted_width_each_layer_splits_into_its_groups(sixteenths: int) -> None:
+    for shape in shapes(PRINTED.model_copy(update={"width": sixteenths / 16}), 1000):
+        assert shape.maps == 1000 or shape.maps == shape.layer.kernels * sixteenths / 16
+        assert shape.maps % 2 == 0
+        assert shape.maps_in % shape.groups == 0
 
 
 def test_weights_start_at_the_printed_spread_and_biases_at_the_papers_0_and_1(full_net: nn.Sequential) -> None:
@@ -70,15 +111,11 @@ def test_as_coded_conv3_to_conv5_start_three_times_wider() -> None:
     assert net.conv2.weight.std().item() == pytest.approx(0.01, rel=0.02)
 
 
-def test_as_printed_conv1_is_rectified_then_normalized_then_pooled() -> None:
-    net = build(settings(), classes=4)
-    assert names_in_order(net, "conv1", "conv3") == [
+def test_conv1_is_rectified_normalized_and_pooled_in_the_order_of_the_reading() -> None:
+    assert names_in_order(build(settings(), classes=4), "conv1", "conv3") == [
         *("conv1", "conv1_act", "conv1_norm", "conv1_pool"),
         *("conv2", "conv2_act", "conv2_norm", "conv2_pool"),
     ]
-
-
-def test_as_coded_conv1_is_normalized_then_pooled_then_rectified_and_conv2_has_a_second_normalization() -> None:
     coded = dict.fromkeys(type(both_readings()).model_fields, "coded")
     net = build(settings(recipe=coded), classes=4)
     assert names_in_order(net, "conv1", "conv3") == [

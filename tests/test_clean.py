@@ -10,7 +10,6 @@ import pytest
 from pipeline import paths
 from pipeline.data.store import Store
 from tests.clone import ROOT
-from tests.tiny_params import evaluate_variant, tiny_params, train_variant
 
 
 def clean(folder: Path, *options: str, answer: str = "") -> subprocess.CompletedProcess[str]:
@@ -19,10 +18,7 @@ def clean(folder: Path, *options: str, answer: str = "") -> subprocess.Completed
     return subprocess.run(command, cwd=folder, input=answer, capture_output=True, text=True, env=environment)
 
 
-def test_what_stages_wrote_goes_and_what_somebody_put_there_stays(store: Store, workplace: Path) -> None:
-    params = tiny_params(seeds=[0], train={"epochs": 1})
-    train_variant(params, "baseline")
-    evaluate_variant(params, "baseline")
+def test_what_stages_wrote_goes_and_what_somebody_put_there_stays(evaluated: Store, workplace: Path) -> None:
     kept = ["data/fashion_mnist/a.jpg", "runs/notes.txt", "prepared/trees/ash/1.jpg", ".state/thesis.tex", "mlflow.db"]
     for name in kept:
         (workplace / name).parent.mkdir(parents=True, exist_ok=True)
@@ -51,6 +47,7 @@ def test_a_link_to_images_is_not_followed(workplace: Path) -> None:
     assert (originals / "meta.json").exists()
 
 
+@pytest.mark.usefixtures("mlflow_tables")
 @pytest.mark.parametrize(("experiment", "stays"), [("alexnet", False), ("somebody's own", True)])
 def test_a_store_with_other_experiments_stays(workplace: Path, experiment: str, stays: bool) -> None:
     mlflow.MlflowClient(paths.mlflow_store()).create_experiment(experiment)

@@ -15,12 +15,11 @@ import pytest
 from pipeline import params, paths
 from pipeline.data.store import Store
 from pipeline.errors import UserError
-from pipeline.training.run import HISTORY, WEIGHTS, Run, train
+from pipeline.training.run import HISTORY, WEIGHTS, train
 from pipeline.training.runs import variant_runs
 from tests.clone import ROOT
 from tests.slurm import slurm
-from tests.test_training import NUMBERS
-from tests.tiny import CPU, settings
+from tests.tiny import a_run, numbers
 from tests.tiny_params import make_stage, train_variant
 
 cluster = pytest.importorskip("pipeline.tools.submit", reason="needs `pip install -e '.[cluster]'`")
@@ -107,7 +106,7 @@ def test_an_array_of_three_runs_one_of_them_preempted(
     store = Store.open(paths.data("fashion_mnist"))
     monkeypatch.setenv("ALEXNET_STATE", "undisturbed")
     for seed in range(3):
-        undisturbed = train(Run("smoke", "baseline", "3", seed, settings(train=TRAINING), store, CPU)) / WEIGHTS
+        undisturbed = train(a_run(store, seed, train=TRAINING)) / WEIGHTS
         assert (paths.seed("smoke", "baseline", seed) / WEIGHTS).read_bytes() == undisturbed.read_bytes()
 
 
@@ -131,5 +130,5 @@ def test_a_job_of_two_processes_is_requeued_shortly_before_its_time_is_up_and_go
     assert list(after["time_ms"][: len(before)]) == list(before["time_ms"]), logs(workplace)
     store = Store.open(paths.data("fashion_mnist"))
     monkeypatch.setenv("ALEXNET_STATE", "alone")
-    alone = pd.read_csv(train(Run("smoke", "baseline", "3", 0, settings(train=TRAINING), store, CPU)) / HISTORY)
-    np.testing.assert_allclose(after[NUMBERS], alone[NUMBERS], rtol=1e-4, atol=2e-4)
+    alone = numbers(train(a_run(store, train=TRAINING)))
+    np.testing.assert_allclose(numbers(paths.seed("smoke", "baseline", 0)), alone, rtol=1e-4, atol=2e-4)

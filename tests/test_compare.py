@@ -75,11 +75,8 @@ def claims(reports: Path) -> pd.DataFrame:
     return table(compare(reports), "claim").iloc[: len(registry().claims)]
 
 
-def test_claims_stand_in_the_registrys_order(reports: Path) -> None:
+def test_claims_stand_in_the_registrys_order_and_scales_in_that_of_their_names(reports: Path) -> None:
     assert claims(reports).index.tolist() == [claim.id for claim in registry().claims]
-
-
-def test_scales_stand_in_the_order_of_their_names(reports: Path) -> None:
     assert table(compare(reports), "scale").index.tolist() == ["full", "small"]
     assert claims(reports).columns.tolist()[-2:] == ["full", "small"]
 
@@ -182,18 +179,14 @@ def test_rows_of_claims_that_are_listed_no_longer_are_named(reports: Path) -> No
     assert told.endswith("not counted, as the claims no longer list them: an_older_claim")
 
 
-def test_damaged_params_leave_the_claims_alone(reports: Path) -> None:
-    before = claims(reports)
+def test_damaged_params_leave_the_claims_alone_and_unfinished_folders_are_left_out(reports: Path) -> None:
+    before, page = claims(reports), compare(reports)
+    for name in ("smoke", ".full.partial"):
+        write_scale(reports, name, TESTED)
+        assert compare(reports) == page
     for text in (b"a: [", b"\xff\xfe", b"just text"):
         (reports / "small" / "params.yaml").write_bytes(text)
         assert claims(reports).equals(before)
-
-
-def test_smoke_and_unfinished_folders_are_left_out(reports: Path) -> None:
-    before = compare(reports)
-    write_scale(reports, "smoke", TESTED)
-    write_scale(reports, ".full.partial", TESTED)
-    assert compare(reports) == before
 
 
 def test_without_reports_every_claim_is_still_listed(tmp_path: Path) -> None:

@@ -2,15 +2,14 @@
 
 import gzip
 import hashlib
-import io
 import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from pipeline import paths
 from pipeline.data import sources
@@ -19,17 +18,11 @@ from pipeline.data.sources import cifar10
 from pipeline.data.store import Store
 from pipeline.errors import UserError
 from pipeline.params import Data
-from tests.test_data_sources import NOWHERE, Quiet, arrays, web_server
+from tests.downloads import NOWHERE, Quiet, arrays, tar, web_server
+from tests.image_folders import write_squares
 
-CIFAR10 = Data(
-    folder=None,
-    dataset="cifar10",
-    image_size=32,
-    train_images=None,
-    validation_images=10,
-    test_images=None,
-    split_seed=0,
-)
+ALL: dict[str, Any] = {"train_images": None, "validation_images": 10, "test_images": None, "split_seed": 0}
+CIFAR10 = Data(folder=None, dataset="cifar10", image_size=32, **ALL)
 IMAGES = 20  # in each file
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 FOLDER = "cifar-10-batches-bin"
@@ -61,18 +54,6 @@ def whole() -> Members:
     batches = {f"{FOLDER}/{name}": binary(*arrays) for name, arrays in synthetic().items()}
     names = "".join(f"{name}\n" for name in CLASSES) + "\n"
     return {f"{FOLDER}/batches.meta.txt": names.encode(), f"{FOLDER}/readme.html": b"<p>", **batches}
-
-
-def tar(members: Members, *more: tarfile.TarInfo) -> bytes:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as archive:
-        for member in more:
-            archive.addfile(member)
-        for name, content in members.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-    return out.getvalue()
 
 
 def packed(members: Members, *more: tarfile.TarInfo) -> bytes:
@@ -198,35 +179,38 @@ def test_no_source_at_all_lists_each_place_and_every_way_to_help(kept: Path, arc
     assert not kept.exists()
 
 
-def test_a_copy_with_another_checksum_is_refused_by_name(kept: Path, archive: bytes) -> None:
+def test_a_copy_with_another_checksum_or_that_cannot_be_read_is_refused_by_name(kept: Path, archive: bytes) -> None:
     bad = put(kept, archive + b"\0")
     found = hashlib.md5(archive + b"\0").hexdigest()
     message = f"{bad}: {len(archive) + 1} bytes, whose MD5 is {found}; accepted is {cifar10.MD5}; delete it, or replace"
     assert message in refusal()
+    bad.unlink()
+    bad.mkdir()
+    assert f"{bad}: cannot be read (Is a directory); make it readable, or delete" in refusal()
 
 
-def test_a_download_with_another_checksum_is_not_kept(
-    kept: Path, archive: bytes, workplace: Path, monkeypatch: pytest.MonkeyPatch
+class BreaksOff(Quiet):
+    def send_header(self, keyword: str, value: str) -> None:
+        super().send_header(keyword, str(int(value) + 1) if keyword == "Content-Length" else value)
+
+
+@pytest.mark.parametrize(
+    ("content", "place", "handler", "reason"),
+    [
+        (b"<html>sign in</html>", "", Quiet, f"/{cifar10.ARCHIVE}: 20 bytes, whose MD5 is "),
+        (b"", "absent/", Quiet, "404 Client Error"),
+        (b"half", "", BreaksOff, "bytes read, 1 more expected"),
+    ],
+)
+def test_a_download_that_fails_or_is_another_is_not_kept(
+    archive: bytes, kept: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, place: str, handler: Any, reason: str
 ) -> None:
-    put(workplace / "web", b"<html>sign in</html>")
-    with web_server(workplace / "web") as url:
-        monkeypatch.setattr(cifar10, "URL", url)
-        assert f"  {url}: {url}{cifar10.ARCHIVE}: 20 bytes, whose MD5 is " in refusal()
-    assert not kept.exists()
-
-
-@pytest.mark.parametrize(("absent", "reason"), [(True, "404 Client Error"), (False, "bytes read, 1 more expected")])
-def test_a_download_that_fails_is_not_kept(
-    kept: Path, archive: bytes, workplace: Path, monkeypatch: pytest.MonkeyPatch, absent: bool, reason: str
-) -> None:
-    class BreaksOff(Quiet):
-        def send_header(self, keyword: str, value: str) -> None:
-            super().send_header(keyword, str(int(value) + 1) if keyword == "Content-Length" else value)
-
-    put(workplace / "web", archive)
-    with web_server(workplace / "web", Quiet if absent else BreaksOff) as url:
-        monkeypatch.setattr(cifar10, "URL", f"{url}absent/" if absent else url)
-        assert reason in refusal()
+    put(Path("web"), content)
+    with web_server(Path("web"), handler) as url:
+        monkeypatch.setattr(cifar10, "URL", url + place)
+        message = refusal()
+    assert f"  {url}{place}: " in message
+    assert reason in message
     assert not kept.exists()
 
 
@@ -238,11 +222,6 @@ def test_a_download_that_cannot_be_kept_is_one_message(
     with web_server(workplace / "web") as url:
         monkeypatch.setattr(cifar10, "URL", url)
         assert refusal() == f"{kept}: cannot be written (Not a directory); make room or make it writable"
-
-
-def test_a_copy_that_cannot_be_read_is_refused_by_name(kept: Path, archive: bytes) -> None:
-    (kept / cifar10.ARCHIVE).mkdir(parents=True)
-    assert f"{kept / cifar10.ARCHIVE}: cannot be read (Is a directory); make it readable, or delete" in refusal()
 
 
 def without(name: str) -> bytes:
@@ -319,22 +298,11 @@ def copy(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with CIFAR-10's classes, and as many images of each as are published where these are 3 and 2."""
     monkeypatch.setattr(cifar10, "TRAIN_OF_CLASS", 3)
     monkeypatch.setattr(cifar10, "TEST_OF_CLASS", 2)
-    for split, count in {"train": 3, "test": 2}.items():
-        for label, name in enumerate(CLASSES):
-            (workplace / "copy" / split / name).mkdir(parents=True)
-            for number in range(count):
-                Image.new("RGB", (32, 32), (20 * label, number, 0)).save(
-                    workplace / f"copy/{split}/{name}/{number}.png"
-                )
-    return workplace / "copy"
+    return write_squares(workplace / "copy", 32, train=dict.fromkeys(CLASSES, 3), test=dict.fromkeys(CLASSES, 2))
 
 
 def in_folder(folder: Path, **changes: str) -> Data:
     return CIFAR10.model_copy(update={"folder": str(folder), **changes})
-
-
-def test_the_published_numbers_of_images_are_those_of_the_datas_page() -> None:
-    assert (10 * cifar10.TRAIN_OF_CLASS, 10 * cifar10.TEST_OF_CLASS) == (50_000, 10_000)
 
 
 def test_a_whole_copy_in_class_folders_is_cifar10_with_the_archives_labels(copy: Path) -> None:

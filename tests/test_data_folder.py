@@ -3,108 +3,64 @@
 import hashlib
 import io
 import os
-import struct
 import subprocess
-import sys
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.data import sources
 from pipeline.data.prepare import prepare
 from pipeline.data.sources import decoding
 from pipeline.data.store import Store
 from pipeline.errors import UserError
-from pipeline.params import Data
+from tests.image_folders import (
+    CLASSES,
+    IMAGE_SIZE,
+    REAL,
+    absurd_jpeg,
+    assert_as_pillow,
+    central,
+    contents,
+    encoded,
+    photograph,
+    png,
+    settings,
+    turned,
+    write_folder,
+)
+from tests.processes import python
 
-REAL = Path(__file__).parents[1].parent / "shared/data/imagenet-sample-200.tar"
-CLASSES = ["ash", "birch", "cedar"]
-IMAGE_SIZE = 16
-
-
-def settings(folder: Path, **changes: Any) -> Data:
-    values = {"folder": str(folder), "dataset": "trees", "image_size": IMAGE_SIZE, "split_seed": 0}
-    return Data(**{**values, "train_images": None, "validation_images": 30, "test_images": None, **changes})
-
-
-def photograph(width: int, height: int, seed: int = 0) -> Image.Image:
-    """Smooth shapes and some grain."""
-    random = np.random.default_rng(seed)
-    small = Image.fromarray(random.integers(0, 256, (4, 5, 3), np.uint8))
-    smooth = np.asarray(small.resize((width, height), Image.Resampling.BICUBIC)).astype(int)
-    return Image.fromarray((smooth + random.integers(-12, 13, smooth.shape)).clip(0, 255).astype(np.uint8))
-
-
-def encoded(image: Image.Image, **options: Any) -> bytes:
-    file = io.BytesIO()
-    image.save(file, **{"format": "JPEG", "quality": 92, **options})
-    return file.getvalue()
-
-
-def central(image: Image.Image) -> Image.Image:
-    """Its central square."""
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    return image.crop((left, top, left + side, top + side))
-
-
-def write_folder(folder: Path, train: int = 40, test: int = 5) -> Path:
-    """`train` and `test` images of each class, of one color that tells class and number, and of many sizes."""
-    for split, count in {"train": train, "test": test}.items():
-        for label, name in enumerate(CLASSES):
-            (folder / split / name).mkdir(parents=True)
-            for number in range(count):
-                image = Image.new("RGB", (20 + number % 30, 50 - number % 30), (80 * label, 2 * number, 100))
-                (folder / split / name / f"{number:03d}.jpg").write_bytes(encoded(image))
-    return folder
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+PHOTO = photograph(91, 67)
 
 
 @pytest.mark.parametrize(
     "content",
     [
-        pytest.param(encoded(photograph(91, 67), subsampling=0), id="4:4:4"),
-        pytest.param(encoded(photograph(91, 67), subsampling=1), id="4:2:2"),
-        pytest.param(encoded(photograph(91, 67), subsampling=2), id="4:2:0"),
-        pytest.param(encoded(photograph(91, 67), progressive=True), id="progressive"),
-        pytest.param(encoded(photograph(91, 67).convert("L")), id="grey"),
-        pytest.param(encoded(photograph(91, 67).convert("CMYK")), id="CMYK"),
-        pytest.param(encoded(photograph(91, 67), format="PNG"), id="PNG"),
-        pytest.param(encoded(photograph(91, 67).quantize(32), format="PNG"), id="palette"),
-        pytest.param(encoded(photograph(91, 67).convert("LA"), format="PNG"), id="transparent"),
-        pytest.param(encoded(photograph(91, 67), format="WEBP"), id="WebP"),
-        pytest.param(encoded(photograph(91, 67)) + b"what a camera left behind", id="bytes after the end"),
+        pytest.param(encoded(PHOTO, subsampling=0), id="4:4:4"),
+        pytest.param(encoded(PHOTO, subsampling=1), id="4:2:2"),
+        pytest.param(encoded(PHOTO, subsampling=2), id="4:2:0"),
+        pytest.param(encoded(PHOTO, progressive=True), id="progressive"),
+        pytest.param(encoded(PHOTO.convert("L")), id="grey"),
+        pytest.param(encoded(PHOTO.convert("CMYK")), id="CMYK"),
+        pytest.param(encoded(PHOTO, format="PNG"), id="PNG"),
+        pytest.param(encoded(PHOTO.quantize(32), format="PNG"), id="palette"),
+        pytest.param(encoded(PHOTO.convert("LA"), format="PNG"), id="transparent"),
+        pytest.param(encoded(PHOTO, format="WEBP"), id="WebP"),
+        pytest.param(encoded(PHOTO) + b"what a camera left behind", id="bytes after the end"),
+        pytest.param(turned(PHOTO), id="EXIF asks for a quarter turn, which is not made"),
+        *(
+            pytest.param(encoded(photograph(*size).convert(mode), format=kind), id=f"{kind} in bands: {size}")
+            for size in ((700, 300), (300, 701), (513, 512))
+            for kind, mode in (("JPEG", "CMYK"), ("PNG", "RGBA"))  # not simplejpeg's
+        ),
     ],
 )
 def test_pixels_are_those_that_pillow_reads(content: bytes) -> None:
     expected = Image.open(io.BytesIO(content)).convert("RGB")
     assert np.array_equal(decoding.central_square(content), np.asarray(central(expected)))
-
-
-@pytest.mark.parametrize("options", [{"format": "PNG"}, {"format": "JPEG"}])
-@pytest.mark.parametrize("size", [(700, 300), (300, 701), (513, 512)])
-def test_a_larger_image_is_put_together_from_bands_without_a_seam(
-    size: tuple[int, int], options: dict[str, str]
-) -> None:
-    image = photograph(*size).convert("CMYK" if options["format"] == "JPEG" else "RGBA")  # not simplejpeg's
-    expected = Image.open(io.BytesIO(encoded(image, **options))).convert("RGB")
-    assert np.array_equal(decoding.central_square(encoded(image, **options)), np.asarray(central(expected)))
-
-
-def test_rotation_by_exif_is_not_applied() -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6  # a quarter turn
-    turned = decoding.central_square(encoded(photograph(91, 67), exif=exif))
-    assert np.array_equal(turned, decoding.central_square(encoded(photograph(91, 67))))
 
 
 @pytest.mark.parametrize(
@@ -113,17 +69,6 @@ def test_rotation_by_exif_is_not_applied() -> None:
 )
 def test_the_central_square_is_resized_as_pillow_does(width: int, height: int, image_size: int) -> None:
     assert_as_pillow(photograph(width, height), image_size)
-
-
-def assert_as_pillow(image: Image.Image, image_size: int, found: NDArray[np.uint8] | None = None) -> None:
-    """`found`, or what is made of the image."""
-    square = central(image)
-    expected = np.asarray(square.resize((image_size, image_size), Image.Resampling.BILINEAR)).astype(int)
-    found = decoding.on_canvas(np.array(square), image_size) if found is None else found
-    assert found.dtype == np.uint8
-    difference = np.abs(found - expected)  # both work in fixed point, with weights of different precision
-    assert difference.max() <= 2
-    assert (difference == 0).mean() > 0.95
 
 
 @pytest.mark.skipif(not REAL.is_file(), reason="the sample of real ImageNet files is not beside the repository")
@@ -183,24 +128,6 @@ def test_sources_are_the_checksum_of_what_sha256sum_prints(tmp_path: Path) -> No
         command = f"find {split} -type f | LC_ALL=C sort | xargs sha256sum"
         printed = subprocess.run(command, shell=True, cwd=folder, capture_output=True, check=True).stdout
         assert found == hashlib.sha256(printed).hexdigest()
-
-
-def png(width: int, height: int) -> bytes:
-    """A PNG file that announces a size and holds one byte."""
-
-    def part(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + part(b"IHDR", header) + part(b"IDAT", zlib.compress(b"\0")) + part(b"IEND", b"")
-
-
-def absurd_jpeg() -> bytes:
-    """A JPEG file whose header announces 65,500 x 65,500 pixels."""
-    content = bytearray(encoded(photograph(40, 40)))
-    size = content.index(b"\xff\xc0") + 5
-    content[size : size + 4] = struct.pack(">HH", 65500, 65500)
-    return bytes(content)
 
 
 BAD: dict[str, tuple[bytes, str]] = {
@@ -290,70 +217,42 @@ def test_a_class_that_loses_its_last_training_image_is_named(tmp_path: Path) -> 
     assert not (tmp_path / "out").exists()
 
 
-def without_test(folder: Path) -> None:
-    (folder / "test").rename(folder / "validation")
-
-
-def class_of_its_own(folder: Path) -> None:
-    (folder / "test/ash").rename(folder / "test/oak")
-
-
-def empty_class(folder: Path) -> None:
-    (folder / "train/oak").mkdir()
-
-
-def empty_test(folder: Path) -> None:
-    for image in folder.glob("test/*/*"):
-        image.unlink()
-
-
-def file_for_class(folder: Path) -> None:
-    (folder / "train/readme.txt").touch()
-
-
-def folder_for_image(folder: Path) -> None:
-    (folder / "train/ash/more").mkdir()
-
-
-def loop(folder: Path) -> None:
-    (folder / "train/oak").symlink_to("oak")
-
-
-def loop_to_itself(folder: Path) -> None:
-    (folder / "train/ash/all").symlink_to("..")
-
-
-def pipe(folder: Path) -> None:
-    os.mkfifo(folder / "test/ash/pipe.jpg")
-
-
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (without_test, r"images/test: cannot be read \(No such file or directory\); accepted is train/<class>/<image>"),
-        (class_of_its_own, r"test/oak: .*/train has no such class; accepted is one of ash, birch, cedar"),
-        (empty_class, r"train/oak: holds no image; add some, or remove the class"),
-        (empty_test, r"test: holds no image; accepted is"),
-        (file_for_class, r"train/readme\.txt: is no folder; accepted is .*: move it away"),
-        (folder_for_image, r"train/ash/more: is no file; accepted is .*: move it away"),
-        (loop, r"train/oak: cannot be read \(Too many levels of symbolic links\)"),
-        (loop_to_itself, r"train/ash/all: is no file"),
-        (pipe, r"test/ash/pipe\.jpg: is no file"),
+        (
+            lambda folder: (folder / "test").rename(folder / "validation"),
+            r"images/test: cannot be read \(No such file or directory\); accepted is train/<class>/<image>",
+        ),
+        (
+            lambda folder: (folder / "test/ash").rename(folder / "test/oak"),
+            r"test/oak: .*/train has no such class; accepted is one of ash, birch, cedar",
+        ),
+        (lambda folder: (folder / "train/oak").mkdir(), "train/oak: holds no image; add some, or remove the class"),
+        (lambda folder: [image.unlink() for image in folder.glob("test/*/*")], "test: holds no image; accepted is"),
+        (
+            lambda folder: (folder / "train/readme.txt").touch(),
+            r"train/readme\.txt: is no folder; accepted is .*: move it away",
+        ),
+        (
+            lambda folder: (folder / "train/ash/more").mkdir(),
+            r"train/ash/more: is no file; accepted is .*: move it away",
+        ),
+        (
+            lambda folder: (folder / "train/oak").symlink_to("oak"),
+            r"train/oak: cannot be read \(Too many levels of symbolic links\)",
+        ),
+        (lambda folder: (folder / "train/ash/all").symlink_to(".."), "train/ash/all: is no file"),
+        (lambda folder: os.mkfifo(folder / "test/ash/pipe.jpg"), r"test/ash/pipe\.jpg: is no file"),
     ],
 )
-def test_another_layout_is_one_message(tmp_path: Path, spoil: Callable[[Path], None], message: str) -> None:
+def test_another_layout_is_one_message(tmp_path: Path, spoil: Callable[[Path], object], message: str) -> None:
     folder = write_folder(tmp_path / "images", train=2, test=1)
     spoil(folder)
     with pytest.raises(UserError, match=message) as caught:
         prepare(settings(folder), tmp_path / "out")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
-
-
-def test_a_relative_folder_lies_in_the_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_folder(tmp_path / "images", train=2, test=1)
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    assert sources.load(settings(Path("images"))).classes == CLASSES
 
 
 def test_names_may_hold_any_byte(tmp_path: Path) -> None:
@@ -375,6 +274,5 @@ def test_workers_that_start_afresh_write_the_same(tmp_path: Path) -> None:
         "from pipeline.params import Data; multiprocessing.set_start_method('spawn'); "
         "prepare(Data.model_validate_json(sys.argv[1]), Path(sys.argv[2]), workers=2)"
     )
-    command = [sys.executable, "-c", program, settings(folder).model_dump_json(), str(tmp_path / "spawned")]
-    subprocess.run(command, check=True)
+    assert python("-c", program, settings(folder).model_dump_json(), tmp_path / "spawned").returncode == 0
     assert contents(tmp_path / "forked") == contents(tmp_path / "spawned")

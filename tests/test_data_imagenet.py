@@ -23,11 +23,10 @@ from pipeline.data.store import Store
 from pipeline.errors import UserError
 from pipeline.params import Data
 from tests import imagenet_files as made
-from tests.imagenet_files import LAYOUTS, NAMES, PER_CLASS, TRAIN, WNIDS, Tiny, archives, tar, tiny
-from tests.test_data_folder import assert_as_pillow, contents, encoded, photograph
+from tests.downloads import tar
+from tests.image_folders import REAL, SHARED, assert_as_pillow, contents, encoded, photograph, turned
+from tests.imagenet_files import LAYOUTS, NAMES, PER_CLASS, TRAIN, WNIDS, Tiny, archives, tiny
 
-SHARED = Path(__file__).parents[1].parent / "shared/data"
-REAL = SHARED / "imagenet-sample-200.tar"
 REAL_KIT = SHARED / "ILSVRC2012_devkit_t12.tar.gz"
 IMAGE_SIZE = 16
 BOTH = pytest.mark.parametrize("dataset", ["imagenet2012", "imagenet2010"])
@@ -147,11 +146,13 @@ def test_real_files_in_the_nested_archive_are_decoded_and_resized_as_pillow_does
         assert images.content(row) == file.read_bytes()
 
 
+PHOTO = photograph(91, 67)
 ODD = {
-    "CMYK": encoded(photograph(91, 67).convert("CMYK")),
-    "grey": encoded(photograph(91, 67).convert("L")),
-    "PNG named JPEG": encoded(photograph(91, 67), format="PNG"),
-    "bytes after the end": encoded(photograph(91, 67)) + b"what a camera left behind",
+    "CMYK": encoded(PHOTO.convert("CMYK")),
+    "grey": encoded(PHOTO.convert("L")),
+    "PNG named JPEG": encoded(PHOTO, format="PNG"),
+    "bytes after the end": encoded(PHOTO) + b"what a camera left behind",
+    "EXIF asks for a quarter turn, which is not made": turned(PHOTO),
 }
 
 
@@ -161,15 +162,6 @@ def test_odd_files_in_an_archive_are_read_as_pillow_reads_them(tmp_path: Path, k
     train = with_file(tmp_path / "download", name, ODD[kind])
     image = Image.open(io.BytesIO(ODD[kind])).convert("RGB")
     assert_as_pillow(image, IMAGE_SIZE, train.load(row_of(train, name), IMAGE_SIZE).pixels)
-
-
-def test_rotation_by_exif_is_not_applied_in_an_archive_either(tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6  # a quarter turn
-    name = f"{WNIDS[1]}_3.JPEG"
-    train = with_file(tmp_path / "download", name, encoded(photograph(91, 67), exif=exif))
-    stored = Image.open(io.BytesIO(encoded(photograph(91, 67))))
-    assert_as_pillow(stored, IMAGE_SIZE, train.load(row_of(train, name), IMAGE_SIZE).pixels)
 
 
 def with_file(folder: Path, name: str, content: bytes) -> Files:
@@ -251,150 +243,121 @@ def test_the_real_kit_is_what_the_table_says(monkeypatch: pytest.MonkeyPatch) ->
     assert labels[:3].tolist() == [489, 360, 170]
 
 
-def test_the_published_numbers_of_2010_are_those_of_its_readme(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()
-    assert imagenet.CONTESTS["imagenet2010"].images == {"train": 1_261_406, "val": 50_000, "test": 150_000}
+TRAIN_TAR, VAL_TAR, KIT = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSVRC2012_devkit_t12.tar.gz"
+Spoil = Callable[[Path], object]
 
 
-def cut(path: Path, kept: int) -> None:
-    os.truncate(path, kept)
+def cut_train(place: Callable[[tarfile.TarFile], int]) -> Spoil:
+    """Cut the training archive off where `place` says."""
+
+    def cut(folder: Path) -> None:
+        with tarfile.open(folder / TRAIN_TAR) as outer:
+            kept = place(outer)
+        os.truncate(folder / TRAIN_TAR, kept)
+
+    return cut
 
 
-def cut_in_the_last_class(folder: Path) -> None:
-    with tarfile.open(folder / "ILSVRC2012_img_train.tar") as outer:
-        kept = outer.getmember(f"{WNIDS[1]}.tar").offset_data + 3000
-    cut(folder / "ILSVRC2012_img_train.tar", kept)
-
-
-def cut_before_the_end(folder: Path) -> None:
-    """At a class's end, where tarfile sees nothing wrong."""
-    with tarfile.open(folder / "ILSVRC2012_img_train.tar") as outer:
-        kept = outer.getmembers()[3].offset
-    cut(folder / "ILSVRC2012_img_train.tar", kept)
-
-
-def rewrite_train(folder: Path, change: Callable[[dict[str, bytes]], None]) -> None:
+def train_with(changes: dict[str, bytes | None]) -> Spoil:
+    """The training archive with other classes' archives; None: without that class."""
     classes = {f"{wnid}.tar": tar(images) for wnid, images in tiny("imagenet2012").train.items()}
-    change(classes)
-    made.write_tar(folder / "ILSVRC2012_img_train.tar", classes)
+    kept = {name: content for name, content in (classes | changes).items() if content is not None}
+    return lambda folder: made.write_tar(folder / TRAIN_TAR, kept)
 
 
-def cut_inner(folder: Path) -> None:
-    content = tar(tiny("imagenet2012").train[WNIDS[2]])
-    rewrite_train(folder, lambda classes: classes.update({f"{WNIDS[2]}.tar": content[:2200]}))
-
-
-def no_inner(folder: Path) -> None:
-    rewrite_train(folder, lambda classes: classes.update({f"{WNIDS[2]}.tar": b"<html>" * 200}))
-
-
-def lost_class(folder: Path) -> None:
-    rewrite_train(folder, lambda classes: classes.pop(f"{WNIDS[2]}.tar"))  # type: ignore[arg-type]
-
-
-def strange_class(folder: Path) -> None:
-    rewrite_train(folder, lambda classes: classes.update({"n99999999.tar": tar({"n99999999_1.JPEG": b""})}))
-
-
-def lost_image(folder: Path) -> None:
-    images = tiny("imagenet2012").train[WNIDS[2]]
-    images.popitem()
-    rewrite_train(folder, lambda classes: classes.update({f"{WNIDS[2]}.tar": tar(images)}))
-
-
-def page_for_archive(folder: Path) -> None:
-    (folder / "ILSVRC2012_img_train.tar").write_text("<html>sign in</html>" * 100)
-
-
-def empty_archive(folder: Path) -> None:
-    (folder / "ILSVRC2012_img_val.tar").write_bytes(b"")
-
-
-def lost_val_image(folder: Path) -> None:
+def val_with(change: Callable[[dict[str, bytes]], object]) -> Spoil:
     images = tiny("imagenet2012").flat["val"]
-    images.pop("ILSVRC2012_val_00000007.JPEG")
-    made.write_tar(folder / "ILSVRC2012_img_val.tar", images)
+    change(images)
+    return lambda folder: made.write_tar(folder / VAL_TAR, images)
 
 
-def val_image_twice(folder: Path) -> None:
-    images = tiny("imagenet2012").flat["val"]
-    made.write_tar(folder / "ILSVRC2012_img_val.tar", images | {"again/ILSVRC2012_val_00000007.JPEG": b""})
+def kit_with(**changes: bytes) -> Spoil:
+    """The kit, unpacked, with another meta.mat or ground truth."""
+    names = {"meta": "meta.mat", "truth": "ILSVRC2012_validation_ground_truth.txt"}
+    files = made.kit(tiny("imagenet2012")) | {names[key]: content for key, content in changes.items()}
+
+    def spoil(folder: Path) -> None:
+        (folder / KIT).unlink()
+        made.write_files(folder / "ILSVRC2012_devkit_t12/data", files)
+
+    return spoil
 
 
-def cut_val(folder: Path) -> None:
-    cut(folder / "ILSVRC2012_img_val.tar", 12_000)
-
-
-def no_val(folder: Path) -> None:
-    (folder / "ILSVRC2012_img_val.tar").unlink()
-
-
-def no_kit(folder: Path) -> None:
-    (folder / "ILSVRC2012_devkit_t12.tar.gz").unlink()
-
-
-def cut_kit(folder: Path) -> None:
-    cut(folder / "ILSVRC2012_devkit_t12.tar.gz", 300)
-
-
-def rewrite_kit(folder: Path, **changes: bytes) -> None:
-    no_kit(folder)
-    files = made.kit(tiny("imagenet2012"))
-    truth = {"ILSVRC2012_validation_ground_truth.txt": changes["truth"]} if "truth" in changes else {}
-    meta = {"meta.mat": changes["meta"]} if "meta" in changes else {}
-    made.write_files(folder / "ILSVRC2012_devkit_t12/data", files | truth | meta)
-
-
-def short_truth(folder: Path) -> None:
-    rewrite_kit(folder, truth=b"1\n2\n3\n")
-
-
-def truth_of_another(folder: Path) -> None:
-    rewrite_kit(folder, truth=b"1\n" * 19 + b"6\n")
-
-
-def truth_in_words(folder: Path) -> None:
-    rewrite_kit(folder, truth=b"tench\n" * 20)
-
-
-def no_meta(folder: Path) -> None:
-    rewrite_kit(folder, meta=made.meta_mat("ILSVRC2012")[:300])
-
-
-def meta_of_2010(folder: Path) -> None:
-    rewrite_kit(folder, meta=made.meta_mat("ILSVRC2010"))
+ONE_CLASS = tiny("imagenet2012").train[WNIDS[2]]  # n03126707, of six images
 
 
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (cut_in_the_last_class, r"ILSVRC2012_img_train\.tar: ends inside n01440764\.tar, at byte \d+ instead of \d+"),
-        (cut_before_the_end, r"ILSVRC2012_img_train\.tar: is cut off or damaged after n02119789\.tar, at byte \d+"),
-        (cut_inner, r"ILSVRC2012_img_train\.tar: n03126707\.tar: ends inside n03126707_3\.JPEG, at byte"),
-        (no_inner, r"ILSVRC2012_img_train\.tar: n03126707\.tar: is cut off or damaged after its start"),
-        (lost_class, r"ILSVRC2012_img_train\.tar: lacks 1 of the 5 published, n03126707\.tar: fetch .* data\.dataset"),
-        (strange_class, r"ILSVRC2012_img_train\.tar: n99999999\.tar: not among what was published"),
         (
-            lost_image,
+            cut_train(lambda outer: outer.getmember(f"{WNIDS[1]}.tar").offset_data + 3000),  # in the last class
+            r"ILSVRC2012_img_train\.tar: ends inside n01440764\.tar, at byte \d+ instead of \d+",
+        ),
+        (
+            cut_train(lambda outer: outer.getmembers()[3].offset),  # at a class's end, where tarfile sees nothing wrong
+            r"ILSVRC2012_img_train\.tar: is cut off or damaged after n02119789\.tar, at byte \d+",
+        ),
+        (
+            train_with({f"{WNIDS[2]}.tar": tar(ONE_CLASS)[:2200]}),
+            r"ILSVRC2012_img_train\.tar: n03126707\.tar: ends inside n03126707_3\.JPEG, at byte",
+        ),
+        (
+            train_with({f"{WNIDS[2]}.tar": b"<html>" * 200}),
+            r"ILSVRC2012_img_train\.tar: n03126707\.tar: is cut off or damaged after its start",
+        ),
+        (
+            train_with({f"{WNIDS[2]}.tar": None}),
+            r"ILSVRC2012_img_train\.tar: lacks 1 of the 5 published, n03126707\.tar: fetch .* data\.dataset",
+        ),
+        (
+            train_with({"n99999999.tar": tar({"n99999999_1.JPEG": b""})}),
+            r"ILSVRC2012_img_train\.tar: n99999999\.tar: not among what was published",
+        ),
+        (
+            train_with({f"{WNIDS[2]}.tar": tar(dict(list(ONE_CLASS.items())[:-1]))}),
             r"ILSVRC2012_img_train\.tar: holds 34 images; accepted is 35 \(n03126707 has 5 of 6\): "
             r"fetch what is missing; or, for a part of ImageNet, set data\.dataset to a name of your own",
         ),
-        (page_for_archive, r"ILSVRC2012_img_train\.tar: is no tar archive \("),
-        (empty_archive, r"ILSVRC2012_img_val\.tar: is no tar archive \(empty file\)"),
-        (lost_val_image, r"ILSVRC2012_img_val\.tar: lacks 1 of the 20 published, ILSVRC2012_val_00000007\.JPEG: fetch"),
-        (val_image_twice, r"ILSVRC2012_img_val\.tar: ILSVRC2012_val_00000007\.JPEG: not among .*, or there twice"),
-        (cut_val, r"ILSVRC2012_img_val\.tar: (ends inside|is cut off or damaged after) ILSVRC2012_val_0000\d{4}\.JPEG"),
-        (no_val, r"^download: holds no val images of ILSVRC2012; accepted are ILSVRC2012_img_train\.tar, .*Kaggle's"),
-        (no_kit, r"^download: holds no ILSVRC2012_validation_ground_truth\.txt, which labels download/ILSVRC2012_img"),
-        (cut_kit, r"download/ILSVRC2012_devkit_t12\.tar\.gz: cannot be unpacked \("),
-        (short_truth, r"validation_ground_truth\.txt: holds 3 lines; accepted are 20, one for each image"),
-        (truth_of_another, r"validation_ground_truth\.txt: line 20 is 6; accepted is 1 to 5"),
-        (truth_in_words, r"validation_ground_truth\.txt: holds other lines than numbers"),
-        (no_meta, r"meta\.mat of the kit: is not the kit's list of synsets"),
-        (meta_of_2010, r"meta\.mat of the kit: is not the kit's list of synsets"),
+        (
+            lambda folder: (folder / TRAIN_TAR).write_text("<html>sign in</html>" * 100),
+            r"ILSVRC2012_img_train\.tar: is no tar archive \(",
+        ),
+        (
+            lambda folder: (folder / VAL_TAR).write_bytes(b""),
+            r"ILSVRC2012_img_val\.tar: is no tar archive \(empty file\)",
+        ),
+        (
+            val_with(lambda images: images.pop("ILSVRC2012_val_00000007.JPEG")),
+            r"ILSVRC2012_img_val\.tar: lacks 1 of the 20 published, ILSVRC2012_val_00000007\.JPEG: fetch",
+        ),
+        (
+            val_with(lambda images: images.update({"again/ILSVRC2012_val_00000007.JPEG": b""})),
+            r"ILSVRC2012_img_val\.tar: ILSVRC2012_val_00000007\.JPEG: not among .*, or there twice",
+        ),
+        (
+            lambda folder: os.truncate(folder / VAL_TAR, 12_000),
+            r"ILSVRC2012_img_val\.tar: (ends inside|is cut off or damaged after) ILSVRC2012_val_0000\d{4}\.JPEG",
+        ),
+        (
+            lambda folder: (folder / VAL_TAR).unlink(),
+            r"^download: holds no val images of ILSVRC2012; accepted are ILSVRC2012_img_train\.tar, .*Kaggle's",
+        ),
+        (
+            lambda folder: (folder / KIT).unlink(),
+            r"^download: holds no ILSVRC2012_validation_ground_truth\.txt, which labels download/ILSVRC2012_img",
+        ),
+        (
+            lambda folder: os.truncate(folder / KIT, 300),
+            r"download/ILSVRC2012_devkit_t12\.tar\.gz: cannot be unpacked \(",
+        ),
+        (kit_with(truth=b"1\n2\n3\n"), r"ground_truth\.txt: holds 3 lines; accepted are 20, one for each image"),
+        (kit_with(truth=b"1\n" * 19 + b"6\n"), r"ground_truth\.txt: line 20 is 6; accepted is 1 to 5"),
+        (kit_with(truth=b"tench\n" * 20), r"ground_truth\.txt: holds other lines than numbers"),
+        (kit_with(meta=made.meta_mat("ILSVRC2012")[:300]), r"meta\.mat of the kit: is not the kit's list of synsets"),
+        (kit_with(meta=made.meta_mat("ILSVRC2010")), r"meta\.mat of the kit: is not the kit's list of synsets"),
     ],
 )
-def test_what_is_off_in_the_archives_is_named(tmp_path: Path, spoil: Callable[[Path], None], message: str) -> None:
+def test_what_is_off_in_the_archives_is_named(tmp_path: Path, spoil: Spoil, message: str) -> None:
     archives(tmp_path / "download", tiny("imagenet2012"))
     spoil(tmp_path / "download")
     assert re.search(message, refusal(tmp_path / "download"))

@@ -1,9 +1,10 @@
-"""Large photographs are read within a stated share of the memory; larger ones are refused before they are decoded."""
+"""Many photographs and large ones are read within a stated share of the memory; still larger ones are refused."""
 
 import io
 import struct
 import subprocess
 import sys
+import time
 import warnings
 from collections import namedtuple
 from pathlib import Path
@@ -19,9 +20,9 @@ from pipeline.data.prepare import prepare
 from pipeline.data.sources import decoding
 from pipeline.data.store import Store
 from pipeline.errors import UserError
-from tests.test_data_folder import absurd_jpeg, encoded, photograph, png, settings, write_folder
+from tests.image_folders import absurd_jpeg, encoded, photograph, png, settings, write_folder
+from tests.processes import ROOT, python
 
-ROOT = Path(__file__).parents[1]
 SIDE = 60_000  # of the squares that bombs announce
 
 
@@ -70,38 +71,41 @@ LOADED = """
 import re, sys
 from pathlib import Path
 from pipeline.data.sources import decoding
-from pipeline.data.store import Store
 
 def peak():  # getrusage's would begin with the memory of the process that started this one
     return 1024 * int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
 
-before = decoding.load(lambda: Path(sys.argv[2]).read_bytes(), 64) and peak()  # a small image: libraries are loaded
-loaded = decoding.load(Path(sys.argv[1]).read_bytes, 64)
-print(peak() - before, loaded.problem)
+small, *images = map(Path, sys.argv[1:])
+before = decoding.load(small.read_bytes, 64) and peak()  # libraries are loaded
+for image in images:
+    print(decoding.load(image.read_bytes, 64).problem)
+print(peak() - before)
 """
 
 
-def load_alone(content: bytes, folder: Path) -> tuple[int, str]:
-    """The bytes by which a process of its own grew to load an image, and why it did not."""
-    (folder / "image").write_bytes(content)
-    (folder / "small").write_bytes(encoded(photograph(40, 40)))
-    command = [sys.executable, "-c", LOADED, str(folder / "image"), str(folder / "small")]
-    grown, _, problem = subprocess.check_output(command, cwd=ROOT, text=True).strip().partition(" ")
-    return int(grown), problem
+def load_alone(folder: Path, *files: bytes) -> tuple[int, list[str]]:
+    """The bytes by which a process of its own grew to load images, and why it did not load each of them."""
+    for number, content in enumerate((encoded(photograph(40, 40)), *files)):
+        (folder / str(number)).write_bytes(content)
+    done = python("-c", LOADED, *(folder / str(number) for number in range(len(files) + 1)))
+    *problems, grown = done.stdout.splitlines()
+    return int(grown), problems
 
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc that tells a process's peak")
 
 
 @needs_proc
-@pytest.mark.parametrize("kind", BOMBS)
-def test_a_bomb_is_refused_before_it_is_decoded_whatever_its_format(kind: str, tmp_path: Path) -> None:
-    grown, problem = load_alone(BOMBS[kind], tmp_path)
-    assert "as 8-bit RGB; accepted are at most 358 megapixels, 1073741824 bytes" in problem
+def test_a_bomb_is_refused_before_it_is_decoded_whatever_its_format(tmp_path: Path) -> None:
+    grown, problems = load_alone(tmp_path, *BOMBS.values())
+    for kind, problem in zip(BOMBS, problems, strict=True):
+        assert "as 8-bit RGB; accepted are at most 358 megapixels, 1073741824 bytes" in problem, kind
     assert grown < 50e6
 
 
-@pytest.mark.parametrize("options", [{}, {"format": "PNG"}, {"format": "BMP"}], ids=["JPEG", "PNG", "BMP"])
+@pytest.mark.parametrize(
+    "options", [{}, {"format": "PNG", "compress_level": 1}, {"format": "BMP"}], ids=["JPEG", "PNG", "BMP"]
+)
 def test_a_photograph_of_90_megapixels_is_read(options: dict[str, Any]) -> None:
     content = encoded(Image.new("RGB", (10_000, 9_000), (10, 20, 30)), **options)
     pixels = decoding.load(lambda: content, 16).pixels
@@ -116,8 +120,8 @@ def test_300_megapixels_take_less_than_three_times_the_memory_of_their_pixels(
     tmp_path: Path, options: dict[str, Any]
 ) -> None:
     rows = np.tile(np.asarray(photograph(20_000, 100)), (150, 1, 1))
-    grown, problem = load_alone(encoded(Image.fromarray(rows), **options), tmp_path)
-    assert problem == ""
+    grown, problems = load_alone(tmp_path, encoded(Image.fromarray(rows), **options))
+    assert problems == [""]
     assert 3 * 300e6 < grown < 3 * 3 * 300e6
 
 
@@ -171,3 +175,53 @@ def test_prepare_refuses_what_the_memory_of_its_workers_does_not_allow(
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory(4 * workers * 3 * 1000))
     with pytest.raises(UserError, match="accepted are at most 0 megapixels, 3000 bytes"):
         prepare(settings(write_folder(tmp_path / "images")), tmp_path / "out", workers)
+
+
+# ---- many images
+
+CLASSES, LIMIT_BYTES = 100, 1.5e9
+IMAGENET = 1_331_167  # images
+
+
+def write_jpegs(folder: Path, images: int) -> None:
+    """Each another one, by its last bytes; a tenth of them are test images."""
+    random, file = np.random.default_rng(0), io.BytesIO()
+    Image.fromarray(random.integers(0, 256, (40, 48, 3), np.uint8)).save(file, "JPEG")
+    for number in range(images):
+        place = folder / ("test" if number // CLASSES % 10 == 0 else "train") / f"n{number % CLASSES:08d}"
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"{place.name}_{number}.JPEG").write_bytes(file.getvalue() + number.to_bytes(4))
+
+
+def peak_bytes(folder: Path, out: Path) -> int:
+    """Of a real process and its two workers, pages that they share counted in each."""
+    program = (
+        "import sys; from pathlib import Path; from pipeline.data.prepare import prepare; "
+        "from pipeline.params import Data; prepare(Data.model_validate_json(sys.argv[1]), Path(sys.argv[2]), workers=2)"
+    )
+    data = settings(folder, image_size=32, validation_images=500).model_dump_json()
+    peak = 0
+    with subprocess.Popen([sys.executable, "-c", program, data, str(out)], cwd=ROOT) as process:
+        tree = psutil.Process(process.pid)
+        while process.poll() is None:
+            try:
+                peak = max(peak, sum(each.memory_info().rss for each in [tree, *tree.children(recursive=True)]))
+            except psutil.NoSuchProcess:
+                continue
+            time.sleep(0.05)
+    assert process.returncode == 0
+    return peak
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_100_000_images_take_less_than_one_and_a_half_gigabytes_and_so_would_imagenet(tmp_path: Path) -> None:
+    peaks = {}
+    for images in (10_000, 100_000):
+        write_jpegs(tmp_path / str(images), images)
+        peaks[images] = peak_bytes(tmp_path / str(images), tmp_path / "out")
+        assert sum(Store.open(tmp_path / "out").meta.counts.values()) == images
+    print(peaks)
+    each = (peaks[100_000] - peaks[10_000]) / 90_000
+    assert peaks[100_000] < LIMIT_BYTES
+    assert peaks[100_000] + max(0, each) * (IMAGENET - 100_000) < LIMIT_BYTES

@@ -18,9 +18,8 @@ from pipeline.data.prepare import prepare
 from pipeline.data.store import Store
 from pipeline.errors import UserError
 from pipeline.params import Data
-from tests.test_data_folder import contents, settings, write_folder
-from tests.test_data_prepare import raw_images
-from tests.test_data_prepare import settings as fetched
+from tests.image_folders import FETCHED, contents, raw_images, settings, write_folder
+from tests.tiny import damage
 
 
 @pytest.fixture
@@ -59,21 +58,10 @@ def test_a_store_that_is_left_asks_for_no_source(
     out: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sources, "load", lambda data: raw_images(1))
-    prepare(fetched(), out, workers=1)
+    fetched = Data(**FETCHED)
+    prepare(fetched, out, workers=1)
     monkeypatch.setattr(sources, "load", lambda data: pytest.fail("the images were asked for"))
-    assert is_left(fetched(), out, capsys)
-
-
-def another_image(images: Path) -> None:
-    shutil.copy(images / "test/ash/000.jpg", images / "test/ash/new.jpg")
-
-
-def image_gone(images: Path) -> None:
-    (images / "train/cedar/003.jpg").unlink()
-
-
-def image_renamed(images: Path) -> None:
-    (images / "train/cedar/003.jpg").rename(images / "train/cedar/03.jpg")
+    assert is_left(fetched, out, capsys)
 
 
 def image_changed(images: Path) -> None:
@@ -85,9 +73,18 @@ def image_changed(images: Path) -> None:
     os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns + 1))
 
 
-@pytest.mark.parametrize("change", [another_image, image_gone, image_renamed, image_changed])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda images: shutil.copy(images / "test/ash/000.jpg", images / "test/ash/new.jpg"),
+        lambda images: (images / "train/cedar/003.jpg").unlink(),
+        lambda images: (images / "train/cedar/003.jpg").rename(images / "train/cedar/03.jpg"),
+        image_changed,
+    ],
+    ids=["another image", "an image gone", "an image renamed", "an image changed"],
+)
 def test_a_change_in_the_folder_writes_the_store_again(
-    images: Path, out: Path, capsys: pytest.CaptureFixture[str], change: Callable[[Path], None]
+    images: Path, out: Path, capsys: pytest.CaptureFixture[str], change: Callable[[Path], object]
 ) -> None:
     prepare(settings(images), out, workers=1)
     change(images)
@@ -95,12 +92,15 @@ def test_a_change_in_the_folder_writes_the_store_again(
     assert is_left(settings(images), out, capsys)
 
 
-@pytest.mark.parametrize("setting", [{"image_size": 17}, {"split_seed": 1}, {"train_images": 50}])
-def test_another_setting_writes_another_store_and_the_first_ones_again(
-    images: Path, out: Path, capsys: pytest.CaptureFixture[str], setting: dict[str, int]
+@pytest.mark.parametrize("setting", [{"image_size": 17}, {"split_seed": 1}, {"train_images": 50}, {}])
+def test_another_setting_or_memory_for_smaller_images_only_writes_another_store(
+    images: Path, out: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, setting: Any
 ) -> None:
     prepare(settings(images), out, workers=1)
-    assert not is_left(settings(images, **setting), out, capsys)
+    if setting:
+        assert not is_left(settings(images, **setting), out, capsys)
+    else:
+        monkeypatch.setattr(psutil, "virtual_memory", lambda: namedtuple("memory", "total")(1 << 30))
     assert not is_left(settings(images), out, capsys)
 
 
@@ -118,36 +118,23 @@ def test_another_version_of_a_decoder_or_of_the_code_writes_the_store_again(
         assert not is_left(settings(images), out, capsys)
 
 
-def test_memory_that_admits_smaller_images_only_writes_the_store_again(
-    images: Path, out: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    prepare(settings(images), out, workers=1)
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: namedtuple("memory", "total")(1 << 30))
-    assert not is_left(settings(images), out, capsys)
-
-
-def damaged_image(out: Path) -> None:
-    content = bytearray((out / "val/images.npy").read_bytes())
-    content[-1] ^= 1
-    (out / "val/images.npy").write_bytes(content)
-
-
-def lost_labels(out: Path) -> None:
-    (out / "test/labels.npy").unlink()
-
-
-def other_meta(out: Path) -> None:
-    (out / "meta.json").write_text((out / "meta.json").read_text().replace("ash", "oak"))
-
-
-def cut_note(out: Path) -> None:
+def cut_note(_: Path) -> None:
     (note,) = (paths.state() / "prepared").glob("*.json")
     note.write_bytes(note.read_bytes()[:5])
 
 
-@pytest.mark.parametrize("spoil", [damaged_image, lost_labels, other_meta, cut_note])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda out: damage(out / "val/images.npy", "flipped"),
+        lambda out: (out / "test/labels.npy").unlink(),
+        lambda out: (out / "meta.json").write_text((out / "meta.json").read_text().replace("ash", "oak")),
+        cut_note,
+    ],
+    ids=["a damaged image", "lost labels", "another meta file", "a note that is cut off"],
+)
 def test_a_store_that_is_not_whole_is_written_again(
-    images: Path, out: Path, capsys: pytest.CaptureFixture[str], spoil: Callable[[Path], None]
+    images: Path, out: Path, capsys: pytest.CaptureFixture[str], spoil: Callable[[Path], object]
 ) -> None:
     prepare(settings(images), out, workers=1)
     whole = contents(out)
@@ -156,10 +143,7 @@ def test_a_store_that_is_not_whole_is_written_again(
     assert contents(out) == whole
 
 
-HALF_A_STORE = ["train/images.npy", "val/labels.npy", "meta.json"]
-
-
-@pytest.mark.parametrize("files", [[], HALF_A_STORE])
+@pytest.mark.parametrize("files", [[], ["train/images.npy", "val/labels.npy", "meta.json"]])
 def test_an_empty_folder_and_half_a_store_are_replaced(images: Path, out: Path, files: list[str]) -> None:
     for split in ("train", "val"):
         (out / split).mkdir(parents=True)

@@ -2,15 +2,11 @@
 
 import gzip
 import hashlib
-import http.server
 import shutil
 import struct
-import subprocess
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,17 +16,10 @@ from pipeline.data import sources
 from pipeline.data.sources import fashion_mnist
 from pipeline.errors import UserError
 from pipeline.params import Data
+from tests.downloads import NOWHERE, arrays, install_apt, package, web_server
 
-FASHION_MNIST = Data(
-    folder=None,
-    dataset="fashion_mnist",
-    image_size=28,
-    train_images=None,
-    validation_images=1,
-    test_images=None,
-    split_seed=0,
-)
-NOWHERE = "http://127.0.0.1:9/"
+ALL: dict[str, Any] = {"train_images": None, "validation_images": 1, "test_images": None, "split_seed": 0}
+FASHION_MNIST = Data(folder=None, dataset="fashion_mnist", image_size=28, **ALL)
 LABELS = bytes(range(10))
 PIXELS = bytes(np.arange(10 * 28 * 28, dtype=np.uint32).astype(np.uint8))
 
@@ -63,33 +52,11 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return paths.downloads() / "fashion-mnist"
 
 
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
-@contextmanager
-def web_server(folder: Path, handler: type[Quiet] = Quiet) -> Iterator[str]:
-    """The URL of a web server for `folder`."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(folder))) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/"
-        finally:
-            server.shutdown()
-
-
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[str]:
     """The URL of a web server for the folder "web"."""
     with web_server(tmp_path / "web") as url:
         yield url
-
-
-def arrays(raw: sources.RawImages) -> tuple[sources.Arrays, sources.Arrays]:
-    assert isinstance(raw.train, sources.Arrays)
-    assert isinstance(raw.test, sources.Arrays)
-    return raw.train, raw.test
 
 
 def assert_tiny(raw: sources.RawImages) -> None:
@@ -136,27 +103,13 @@ def test_an_installed_package_is_used_where_it_lies(kept: Path) -> None:
     assert not kept.exists()
 
 
-@pytest.mark.skipif(not shutil.which("dpkg-deb"), reason="no dpkg-deb to build a package with")
+@pytest.mark.skipif(not shutil.which("dpkg-deb"), reason="no dpkg-deb, without which no package is unpacked")
 def test_a_package_is_fetched_unpacked_and_kept_and_package_lists_are_updated_if_needed(
     kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tree, bin_ = tmp_path / "tree", tmp_path / "bin"
-    write(tree / fashion_mnist.INSTALLED.relative_to("/"))
-    (tree / "DEBIAN").mkdir()
-    (tree / "DEBIAN/control").write_text(
-        f"Package: {fashion_mnist.PACKAGE}\nVersion: 1\nArchitecture: all\nMaintainer: a <a@example.org>\n"
-        "Description: tiny\n"
-    )
-    bin_.mkdir()
-    script = f"""#!/bin/sh
-if [ $1 = update ]; then touch {tmp_path}/updated; exit 0; fi
-if [ ! -e {tmp_path}/updated ]; then echo 'E: Unable to locate package' >&2; exit 100; fi
-cp {tmp_path}/package.deb {fashion_mnist.PACKAGE}_1_all.deb
-"""
-    (bin_ / "apt-get").write_text(script)
-    (bin_ / "apt-get").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{bin_}:/usr/bin:/bin")
-    subprocess.run(["dpkg-deb", "--build", str(tree), str(tmp_path / "package.deb")], check=True, capture_output=True)
+    place = fashion_mnist.INSTALLED.relative_to("/")
+    install_apt(tmp_path / "bin", package({f"./{place}/{name}.gz": gzip.compress(file) for name, file in TINY.items()}))
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
     assert_tiny(sources.load(FASHION_MNIST))
     assert sorted(path.name for path in kept.iterdir()) == sorted(f"{name}.gz" for name in TINY)
 
@@ -186,20 +139,16 @@ def test_no_source_at_all_lists_each_place_with_its_reason(kept: Path) -> None:
     assert not kept.exists()
 
 
-def test_a_file_with_another_checksum_is_refused_by_name(kept: Path) -> None:
-    bad = write(kept) / "train-labels-idx1-ubyte.gz"
+def test_a_file_with_another_checksum_or_a_truncated_one_is_refused_by_name(kept: Path) -> None:
+    bad, truncated = (write(kept) / f"train-{name}-ubyte.gz" for name in ("labels-idx1", "images-idx3"))
     content = idx((10,), bytes(10))
     bad.write_bytes(gzip.compress(content))
-    with pytest.raises(UserError) as caught:
-        sources.load(FASHION_MNIST)
     found, accepted = hashlib.sha256(content).hexdigest(), fashion_mnist.SHA256["train-labels-idx1-ubyte"]
-    assert f"{bad}: unpacked SHA-256 is {found}, accepted is {accepted}; delete or replace" in str(caught.value)
-
-
-def test_a_truncated_gz_is_refused_by_name(kept: Path) -> None:
-    bad = write(kept) / "train-images-idx3-ubyte.gz"
-    bad.write_bytes(bad.read_bytes()[:-20])
-    with pytest.raises(UserError, match=f"{bad}: cannot be unpacked"):
+    message = f"{bad}: unpacked SHA-256 is {found}, accepted is {accepted}; delete or replace"
+    with pytest.raises(UserError, match=message):
+        sources.load(FASHION_MNIST)
+    truncated.write_bytes(truncated.read_bytes()[:-20])
+    with pytest.raises(UserError, match=f"{truncated}: cannot be unpacked"):
         sources.load(FASHION_MNIST)
 
 

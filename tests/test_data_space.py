@@ -11,7 +11,7 @@ import pytest
 from pipeline.data import destination
 from pipeline.data.prepare import prepare
 from pipeline.errors import UserError
-from tests.test_data_folder import settings, write_folder
+from tests.image_folders import settings, write_folder
 
 STORE_BYTES = 10**9
 

@@ -7,11 +7,10 @@ import subprocess
 import sys
 import time
 from collections import namedtuple
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
@@ -22,11 +21,11 @@ from pipeline.data.prepare import prepare
 from pipeline.data.sources import MOST_BYTES, Arrays, Loaded, RawImages
 from pipeline.errors import UserError
 from pipeline.params import Data
-from tests.victims import heeding_ctrl_c
+from tests.image_folders import contents
+from tests.processes import ROOT, process, start, until
 
 pytestmark = pytest.mark.fault
 
-ROOT = Path(__file__).parents[1]
 IN_SMALL_FILE_SYSTEM = 'mount -t tmpfs -o size=1m none "$1" && shift && exec "$@"'
 
 
@@ -56,10 +55,6 @@ def prepare_made_up(out: Path, train_images: int, kind: type[Arrays] = Arrays) -
         prepare(Data.model_validate({"folder": None, "dataset": "fashion_mnist", "split_seed": 0, **asked}), out, 2)
 
 
-def contents(folder: Path) -> dict[Path, bytes]:
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
 @contextmanager
 def slow_prepare(out: Path) -> Iterator[tuple["subprocess.Popen[str]", list[psutil.Process]]]:
     """A process that would prepare for half a minute, in a process group of its own; and its workers."""
@@ -69,39 +64,25 @@ from tests.test_data_workers import *
 
 sys.exit(exit_status(lambda: prepare_made_up(Path({str(out)!r}), 900, Slow)))
 """
-    command = [sys.executable, "-c", program]
-    settings: dict[str, Any] = {"start_new_session": True, "preexec_fn": heeding_ctrl_c}
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, **settings) as process:
-        try:
-            until(lambda: len(psutil.Process(process.pid).children()) == 2)
-            workers = psutil.Process(process.pid).children()
-            until((out.parent / f".{out.name}.partial/new/test/images.npy").exists)
-            yield process, workers
-        finally:
-            process.kill()
-
-
-def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    with process("-c", program) as victim:
+        until(lambda: len(psutil.Process(victim.pid).children()) == 2)
+        workers = psutil.Process(victim.pid).children()
+        until((out.parent / f".{out.name}.partial/new/test/images.npy").exists)
+        yield victim, workers
 
 
 def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
-    with slow_prepare(tmp_path / "out") as (process, workers):
-        process.kill()
-        process.wait()
+    with slow_prepare(tmp_path / "out") as (victim, workers):
+        victim.kill()
+        victim.wait()
         until(lambda: not any(worker.is_running() for worker in workers))
 
 
 def test_an_interrupt_from_the_keyboard_ends_all_and_leaves_nothing(tmp_path: Path) -> None:
-    with slow_prepare(tmp_path / "out") as (process, workers):
-        os.killpg(process.pid, signal.SIGINT)
-        assert process.stderr is not None
-        said = process.stderr.read()
-        assert process.wait() == 130
-        assert "Traceback" not in said
+    with slow_prepare(tmp_path / "out") as (victim, workers):
+        os.killpg(victim.pid, signal.SIGINT)
+        assert "Traceback" not in victim.communicate()[1]
+        assert victim.returncode == 130
     assert not any(worker.is_running() for worker in workers)
     assert list(tmp_path.iterdir()) == []
 
@@ -127,40 +108,30 @@ sys.exit(exit_status(lambda: prepare_made_up(Path({out!r}), 900, Slow)))
 def test_a_stage_that_is_interrupted_while_it_starts_its_workers_ends_with_them(
     tmp_path: Path, received: str, status: int
 ) -> None:
-    program = INTERRUPTED_AT_ITS_START.format(out=str(tmp_path / "out"), signal=received)
-    settings: dict[str, Any] = {"preexec_fn": heeding_ctrl_c, "start_new_session": True, "stderr": subprocess.PIPE}
-    with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, **settings) as process:
-        try:
-            assert process.wait(timeout=60) == status
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+    with process("-c", INTERRUPTED_AT_ITS_START.format(out=str(tmp_path / "out"), signal=received)) as victim:
+        victim.communicate(timeout=60)
+        assert victim.returncode == status
     assert list(tmp_path.iterdir()) == []
 
 
 def test_after_kill_9_what_was_left_is_cleared_and_the_store_is_that_of_an_undisturbed_run(tmp_path: Path) -> None:
     prepare_made_up(tmp_path / "undisturbed/out", 900)
-    with slow_prepare(tmp_path / "out") as (process, workers):
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    with slow_prepare(tmp_path / "out") as (victim, workers):
+        os.killpg(victim.pid, signal.SIGKILL)
+        victim.wait()
         until(lambda: not any(worker.is_running() for worker in workers))
     assert [path.name for path in tmp_path.glob(".*")] == [".out.partial"]
     assert not (tmp_path / "out").exists()
     prepare_made_up(tmp_path / "out", 900)
     assert not list(tmp_path.glob(".*"))
-    undisturbed, found = (
-        {path.relative_to(folder): content for path, content in contents(folder).items()}
-        for folder in (tmp_path / "undisturbed/out", tmp_path / "out")
-    )
-    assert found == undisturbed
+    assert contents(tmp_path / "out") == contents(tmp_path / "undisturbed/out")
 
 
 def test_two_at_once_write_one_store_and_the_second_finds_it(tmp_path: Path) -> None:
     program = f"from tests.test_data_workers import *; prepare_made_up(Path({str(tmp_path / 'out')!r}), 50, Slow)"
-    command = [sys.executable, "-c", program]
-    pair = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    said = sorted(process.communicate()[0] for process in pair)
-    assert [process.returncode for process in pair] == [0, 0]
+    pair = [start("-c", program) for _ in range(2)]
+    said = sorted(each.communicate()[0] for each in pair)
+    assert [each.returncode for each in pair] == [0, 0]
     assert "holds these images already" in said[0]
     assert "70 images; needed: " in said[1]
 

@@ -19,14 +19,13 @@ from pipeline.data.loader import BatchSampler, BatchSpec, Shard
 from pipeline.data.store import Store
 from pipeline.errors import UserError
 from pipeline.runtime.launcher import VARIABLES
-from pipeline.training.run import CHECKPOINT, HISTORY, RUN, WEIGHTS, Run, train
-from tests.test_training import NUMBERS
-from tests.tiny import CPU, make_store, settings
+from pipeline.training.run import CHECKPOINT, HISTORY, RUN, WEIGHTS, train
+from tests.processes import environment, python
+from tests.tiny import CPU, a_run, make_store, numbers, settings
 from tests.tiny_params import make_stage, tiny_params, train_variant
 
 pytestmark = pytest.mark.timeout(900)
 
-ROOT = Path(__file__).parents[1]
 TOLERANCE = 1e-4  # of a weight tensor's norm: sums in another order, as other numbers of threads give (test_training)
 
 # Two runs: one to its end over plateaus, with dropout; one that diverges. 50 images in batches of 16 leave a last one
@@ -36,14 +35,14 @@ import json, os, sys
 from pathlib import Path
 from pipeline.data.store import Store
 from pipeline.runtime.exit_status import exit_status
-from pipeline.training.run import Run, train
-from tests.tiny import CPU, settings
+from pipeline.training.run import train
+from tests.tiny import CPU, a_run
 
 def main():
     store = Store.open(Path("prepared/fashion_mnist"))
     hardware = CPU.model_copy(update={"devices": int(os.environ["WORLD_SIZE"])})
     for changes in json.loads(sys.argv[1]):
-        train(Run("smoke", "baseline", "3", 0, settings(train=changes), store, hardware))
+        train(a_run(store, hardware=hardware, train=changes))
 
 sys.exit(exit_status(main))
 """
@@ -56,23 +55,18 @@ def together(processes: int, *trainings: dict[str, float]) -> list[subprocess.Po
     """TRAINING as so many processes, started as torchrun would."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "PYTHONPATH": str(ROOT)}
-    size = {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
+    shared = environment(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    shared |= {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
     return [
         subprocess.Popen(
             [sys.executable, "-c", TRAINING, json.dumps(trainings)],
-            env=os.environ | shared | size | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            env=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
         for rank in range(processes)
     ]
-
-
-def a_run(store: Store, training: dict[str, float], processes: int = 1) -> Run:
-    hardware = CPU.model_copy(update={"devices": processes})
-    return Run("smoke", "baseline", "3", 0, settings(train=training), store, hardware)
 
 
 @pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.slow)])
@@ -85,11 +79,12 @@ def test_together_they_train_as_one_does_alone(
     printed = [victim.communicate()[0] for victim in victims]
     assert [victim.returncode for victim in victims] == [0] * processes, printed
     assert [text.count("recorded as failed") for text in printed] == [1] + [0] * (processes - 1)
-    shared, failed = (a_run(store, training, processes).folder for training in (PLATEAUS, WILD))
+    hardware = CPU.model_copy(update={"devices": processes})
+    shared, failed = (a_run(store, hardware=hardware, train=training).folder for training in (PLATEAUS, WILD))
     monkeypatch.setenv("ALEXNET_STATE", "alone")
-    alone, alone_failed = train(a_run(store, PLATEAUS)), train(a_run(store, WILD))
+    alone, alone_failed = train(a_run(store, train=PLATEAUS)), train(a_run(store, train=WILD))
 
-    ours, theirs = (pd.read_csv(folder / HISTORY)[NUMBERS] for folder in (alone, shared))
+    ours, theirs = numbers(alone), numbers(shared)
     np.testing.assert_allclose(theirs, ours, rtol=1e-4, atol=2e-4)
     assert ours["lr"].iloc[-1] < ours["lr"].iloc[0]
     weights, others = load_file(alone / WEIGHTS), load_file(shared / WEIGHTS)
@@ -122,12 +117,7 @@ def test_the_shares_of_a_batch_are_the_batch_in_its_order(store: Store) -> None:
 def stage(workplace: Path) -> Path:
     """A folder in which `python -m stages.train` trains one seed as two processes."""
     training = {"epochs": EPOCHS, "patience_epochs": EPOCHS}
-    make_stage(
-        workplace,
-        train=training,
-        seeds=[0],
-        hardware={"accelerator": "cpu", "threads": 1, "devices": 2},
-    )
+    make_stage(workplace, train=training, seeds=[0], hardware={"accelerator": "cpu", "threads": 1, "devices": 2})
     return workplace
 
 
@@ -150,11 +140,7 @@ def workers(stage: subprocess.Popen[bytes]) -> list[int]:
 @pytest.mark.fault
 @pytest.mark.parametrize(
     ("victim", "how", "status"),
-    [
-        ("the stage", signal.SIGTERM, 143),
-        ("one of two", signal.SIGKILL, 137),
-        ("the stage", signal.SIGKILL, -9),
-    ],
+    [("the stage", signal.SIGTERM, 143), ("one of two", signal.SIGKILL, 137), ("the stage", signal.SIGKILL, -9)],
 )
 def test_stopped_or_killed_none_is_left_and_the_next_start_goes_on(
     stage: Path, victim: str, how: signal.Signals, status: int
@@ -181,9 +167,9 @@ def test_stopped_or_killed_none_is_left_and_the_next_start_goes_on(
 
 LEFT_OVER = [
     {"RANK": "1"},
-    {"RANK": "1", "WORLD_SIZE": "2"},
     {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"},  # no address to meet at
-    {"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2", "RANK": "1"},
+    pytest.param({"RANK": "1", "WORLD_SIZE": "2"}, marks=pytest.mark.slow),
+    pytest.param({"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2", "RANK": "1"}, marks=pytest.mark.slow),
 ]
 
 
@@ -192,13 +178,7 @@ def test_variables_that_another_launcher_left_do_not_keep_a_stage_from_writing_w
     tmp_path: Path, variables: dict[str, str]
 ) -> None:
     make_stage(tmp_path, seeds=[0], train={"epochs": 1})
-    done = subprocess.run(
-        [sys.executable, "-m", "stages.train"],
-        cwd=tmp_path,
-        env=os.environ | variables | {"ALEXNET_STATE": str(tmp_path / "state")},
-        capture_output=True,
-        text=True,
-    )
+    done = python("-m", "stages.train", cwd=tmp_path, ALEXNET_STATE=str(tmp_path / "state"), **variables)
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "runs/smoke/train/baseline/seed-0"
     assert {path.name for path in folder.iterdir()} == {"run.json", "history.csv", "model.safetensors", "SHA256SUMS"}
@@ -210,19 +190,20 @@ def test_a_stage_that_has_not_written_all_that_it_promises_fails(store: Store, m
         train_variant(tiny_params(seeds=[0], train={"epochs": 1}), "baseline")
 
 
-def test_another_number_of_processes_than_the_configuration_names_is_one_message(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        (
+            {"RANK": "0", "WORLD_SIZE": "3", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "3"},
+            r"3 processes were started .* hardware\.devices × hardware\.nodes = 1 × 1",
+        ),
+        (dict.fromkeys(VARIABLES, "1"), "RANK=1 WORLD_SIZE=1: accepted is a rank from 0 to 0"),
+    ],
+)
+def test_a_launchers_variables_that_do_not_fit_are_one_message(
+    store: Store, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], message: str
 ) -> None:
-    for name, value in {"RANK": "0", "WORLD_SIZE": "3", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "3"}.items():
+    for name, value in ({"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"} | variables).items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
-    monkeypatch.setenv("MASTER_PORT", "1")
-    with pytest.raises(UserError, match=r"3 processes were started .* hardware\.devices × hardware\.nodes = 1 × 1"):
-        train(a_run(store, {}))
-
-
-def test_a_rank_beyond_the_group_is_one_message(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in VARIABLES:
-        monkeypatch.setenv(name, "1")
-    with pytest.raises(UserError, match="RANK=1 WORLD_SIZE=1: accepted is a rank from 0 to 0"):
-        train(a_run(store, {}))
+    with pytest.raises(UserError, match=message):
+        train(a_run(store))

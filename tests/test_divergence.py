@@ -24,9 +24,9 @@ from pipeline.runtime.checksums import write_sums
 from pipeline.runtime.exit_status import exit_status
 from pipeline.tracking import store as tracking
 from pipeline.training.module import Classifier
-from pipeline.training.run import Run, train
-from tests.test_tracking import stored_runs
-from tests.tiny import CPU, settings
+from pipeline.training.run import train
+from tests.mlflow_runs import stored_runs
+from tests.tiny import a_run
 from tests.tiny_params import evaluate_variant, tiny_params, train_variant
 
 LR = 1e6
@@ -40,6 +40,7 @@ def params() -> Params:
     return tiny_params(variants={"baseline": variants["baseline"], "no_dropout": wild})
 
 
+@pytest.mark.usefixtures("mlflow_tables")
 def test_diverged_runs_are_recorded_the_others_go_on_and_the_report_counts_them(
     store: Store, params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -47,13 +48,18 @@ def test_diverged_runs_are_recorded_the_others_go_on_and_the_report_counts_them(
         assert exit_status(lambda: train_variant(params, variant)) == 0  # noqa: B023
     for seed in (0, 1):
         facts = json.loads((paths.seed("smoke", "no_dropout", seed) / "run.json").read_text())
-        assert (facts["status"], facts["failure"]["lr"]) == ("failed", LR)
-        assert {"step", "gradient_norm"} < set(facts["failure"])
+        assert (facts["status"], facts["stopped"], facts["failure"]["lr"]) == ("failed", "diverged", LR)
+        assert facts["failure"]["step"] >= 1
+        norm = facts["failure"]["gradient_norm"]
+        assert norm is None or norm > 0  # None: it had overflowed
         assert json.loads((paths.seed("smoke", "baseline", seed) / "run.json").read_text())["status"] == "finished"
     tracking.sync()
     assert [run.info.status for run in stored_runs()] == ["FINISHED"] * 2 + ["FAILED"] * 2  # baseline comes first
     for variant in params.variants:
         evaluate_variant(params, variant)
+    measured = json.loads((paths.evaluation("smoke", "no_dropout") / "seeds.json").read_text())
+    assert measured == {"0": {"status": "failed"}, "1": {"status": "failed"}}
+    assert json.loads(paths.metrics("smoke").read_text())["test_error_top1"] == {}
     monkeypatch.setattr(FigureCanvasAgg, "print_figure", lambda *_, **__: None)
     write_report(params, Path("reports/smoke"))
     report = Path("reports/smoke/report.md").read_text()
@@ -81,8 +87,7 @@ def test_a_net_that_is_no_number_is_a_failed_run_wherever_that_begins(
 ) -> None:
     if not every_step:
         monkeypatch.setattr(Classifier, "training_step", unwatched_step)
-    run = Run("smoke", "baseline", "3", 0, settings(), store, CPU)
-    folder = train(run, [Spoil(*when)])
+    folder = train(a_run(store), [Spoil(*when)])
     facts = json.loads((folder / "run.json").read_text())
     assert facts["status"] == "failed"
     assert facts["failure"]["step"] > 0
@@ -97,7 +102,7 @@ def unwatched_step(module: Classifier, batch: Any, batch_index: int) -> torch.Te
     return loss
 
 
-def test_what_a_net_answers_with_no_number_is_an_error_and_never_right(store: Store) -> None:
+def test_what_a_net_answers_with_no_number_is_an_error_and_never_right() -> None:
     probabilities, labels = torch.full((2, 4), torch.nan), torch.tensor([0, 3])
     with pytest.raises(ValueError, match="not a number"):
         rank_of_label(probabilities, labels)
@@ -114,13 +119,11 @@ def test_what_a_net_answers_with_no_number_is_an_error_and_never_right(store: St
         rounded({"nn_4096": {"features_agreement": float("nan")}})
 
 
-def test_a_finished_run_whose_weights_are_spoilt_later_is_one_message_and_no_result(store: Store) -> None:
-    params = tiny_params(seeds=[0], train={"epochs": 1})
-    train_variant(params, "baseline")
+def test_a_finished_run_whose_weights_are_spoilt_later_is_one_message_and_no_result(trained: Store) -> None:
     folder = paths.seed("smoke", "baseline", 0)
     weights = {name: value * torch.nan for name, value in load_file(folder / "model.safetensors").items()}
     save_file(weights, folder / "model.safetensors")
     write_sums(folder, "history.csv", "model.safetensors", "run.json")
     with pytest.raises(UserError, match=r"the net's answer is not a number for 48 of 48 train images"):
-        evaluate_variant(params, "baseline")
+        evaluate_variant(tiny_params(), "baseline")
     assert not paths.metrics("smoke").exists()

@@ -63,7 +63,9 @@ def no_warning() -> Any:
 
 
 @pytest.mark.parametrize(("name", "read"), NAMES.items())
-def test_a_name_is_read_as_it_was_given_wherever_it_stands_in_markdown(tmp_path: Path, name: str, read: str) -> None:
+def test_a_name_is_read_as_it_was_given_in_text_in_a_table_and_beside_a_figure(
+    tmp_path: Path, name: str, read: str
+) -> None:
     text = escaped(name)
     page = Seen(html_page(f"# {text}\n\n{text}\n\n- {text}\n\nIn a sentence ({text}), see.\n", tmp_path))
     blocks = Counter(tag for tag, _ in page.tags if tag in {"h1", "p", "ul", "li"})
@@ -71,13 +73,9 @@ def test_a_name_is_read_as_it_was_given_wherever_it_stands_in_markdown(tmp_path:
     assert not page.every("em", "strong", "code", "a", "img", "script", "blockquote", "hr", "ol", "s", "h2")
     lines = [line.strip() for line in page.text.splitlines() if line.strip()]
     assert lines == [read, read, read, read, f"In a sentence ({read}), see."]  # the first: of the title
-
-
-@pytest.mark.parametrize(("name", "read"), NAMES.items())
-def test_a_name_is_read_as_it_was_given_in_a_table_and_beside_a_figure(tmp_path: Path, name: str, read: str) -> None:
     (tmp_path / "x.png").write_bytes(b"")
-    table = markdown(pd.DataFrame({f"n {escaped(name)}": [escaped(name), "b"], "second": ["c", "d"]}))
-    page = Seen(html_page(f"{table}\n\n![{escaped(name)}, seen](x.png)\n", tmp_path))
+    table = markdown(pd.DataFrame({f"n {text}": [text, "b"], "second": ["c", "d"]}))
+    page = Seen(html_page(f"{table}\n\n![{text}, seen](x.png)\n", tmp_path))
     assert page.cells == [f"n {read}", "second", read, "c", "b", "d"]
     assert [image["alt"] for image in page.every("img")] == [f"{read}, seen"]
 
@@ -90,16 +88,9 @@ def test_a_sentence_of_a_configuration_may_have_code_in_it_and_nothing_else(tmp_
 
 
 def test_ordinary_text_is_not_touched() -> None:
-    for text in (
-        "T-shirt/top",
-        "no_dropout",
-        "1e-4 at 25 % (3 seeds)",
-        "CIFAR-10, the authors' small nets",
-        "½ × 3 − 1",
-    ):
-        assert escaped(text) == prose(text) == text
-    assert prose("chosen on `tuned`") == "chosen on `tuned`"
-    assert code("runs/a") == "`runs/a`"
+    texts = ("T-shirt/top", "no_dropout", "1e-4 at 25 % (3 seeds)", "CIFAR-10, the authors' small nets", "½ × 3 − 1")
+    assert all(escaped(text) == prose(text) == text for text in texts)
+    assert (prose("chosen on `tuned`"), code("runs/a")) == ("chosen on `tuned`", "`runs/a`")
 
 
 # ---- the whole report

@@ -8,12 +8,10 @@ import torch
 from pipeline import paths
 from pipeline.data.loader import one_crop, ten_crops
 from pipeline.data.store import Store
-from pipeline.errors import UserError
 from pipeline.evaluation.metrics import metrics
 from pipeline.evaluation.predict import class_probabilities, load_net, prediction_table
 from pipeline.training.run import WEIGHTS
-from tests.tiny import CROP_PX, IMAGE_SIZE, settings
-from tests.tiny_params import evaluate_variant, tiny_params, train_variant
+from tests.tiny import CROP_PX, IMAGE_SIZE, numbers, settings
 
 
 def test_errors_and_loss_are_sklearns() -> None:
@@ -43,10 +41,8 @@ def test_the_best_labels_are_listed_with_their_probabilities() -> None:
     assert table.loc[0, "rank"] == 1
 
 
-def test_ten_crops_are_the_mean_of_ten_softmaxes_cut_by_hand(store: Store) -> None:
-    train_variant(tiny_params(), "baseline")
-    folder = paths.seed("smoke", "baseline", 0)
-    net = load_net(folder / WEIGHTS, settings(), 4)
+def test_ten_crops_are_the_mean_of_ten_softmaxes_cut_by_hand(trained: Store) -> None:
+    store, net = trained, load_net(paths.seed("smoke", "baseline", 0) / WEIGHTS, settings(), 4)
     found = class_probabilities(net, store, "test", CROP_PX, ten_crops(IMAGE_SIZE, CROP_PX), batch_images=5)
     images = torch.from_numpy(np.load(store.folder / "test/images.npy").astype(np.float32) - store.mean_image)
     images = images.permute(0, 3, 1, 2)
@@ -59,22 +55,7 @@ def test_ten_crops_are_the_mean_of_ten_softmaxes_cut_by_hand(store: Store) -> No
     torch.testing.assert_close(found, total / 10)
 
 
-def test_the_validation_error_measured_afterwards_is_the_one_that_training_logged(store: Store) -> None:
-    params = tiny_params()
-    train_variant(params, "baseline")
-    evaluate_variant(params, "baseline")
-    measured = json.loads((paths.evaluation("smoke", "baseline") / "seeds.json").read_text())
-    for seed in params.seeds:
-        history = pd.read_csv(paths.seed("smoke", "baseline", seed) / "history.csv")
-        validation = measured[str(seed)]["val"]["one_crop"]
-        assert validation["error_top1"] == pytest.approx(history["val_error_top1"].iloc[-1], abs=1e-3)
-        assert validation["loss"] == pytest.approx(history["val_loss"].iloc[-1], abs=1e-3)
-
-
-def test_every_image_of_every_split_is_predicted_and_the_metrics_are_theirs(store: Store) -> None:
-    params = tiny_params()
-    train_variant(params, "baseline")
-    evaluate_variant(params, "baseline")
+def test_every_image_of_every_split_is_predicted_and_the_metrics_are_theirs(evaluated: Store) -> None:
     out = paths.evaluation("smoke", "baseline")
     measured = json.loads((out / "seeds.json").read_text())
     predictions = pd.read_parquet(out / "predictions.parquet")
@@ -100,22 +81,13 @@ def test_every_image_of_every_split_is_predicted_and_the_metrics_are_theirs(stor
     assert shown["test_error_top1"] == {"baseline": shown["baseline"]["test_one_crop_error_top1"]}
 
 
-def test_a_failed_run_is_named_and_left_out(store: Store) -> None:
-    params = tiny_params(train={"lr": 1e6})
-    train_variant(params, "baseline")
-    evaluate_variant(params, "baseline")
-    out = paths.evaluation("smoke", "baseline")
-    assert json.loads((out / "seeds.json").read_text()) == {"0": {"status": "failed"}, "1": {"status": "failed"}}
-    assert json.loads(paths.metrics("smoke").read_text()) == {"baseline": {}, "test_error_top1": {}}
-
-
-def test_damaged_weights_are_named_with_what_to_do(store: Store) -> None:
-    params = tiny_params()
-    train_variant(params, "baseline")
-    weights = paths.seed("smoke", "baseline", 0) / WEIGHTS
-    weights.write_bytes(weights.read_bytes()[:1000])
-    with pytest.raises(UserError, match=rf"^{weights}: is damaged \(SHA-256 is .*; `dvc repro` restores it"):
-        evaluate_variant(params, "baseline")
+def test_the_validation_error_measured_afterwards_is_the_one_that_training_logged(evaluated: Store) -> None:
+    measured = json.loads((paths.evaluation("smoke", "baseline") / "seeds.json").read_text())
+    for seed in (0, 1):
+        last = numbers(paths.seed("smoke", "baseline", seed)).iloc[-1]
+        validation = measured[str(seed)]["val"]["one_crop"]
+        assert validation["error_top1"] == pytest.approx(last["val_error_top1"], abs=1e-3)
+        assert validation["loss"] == pytest.approx(last["val_loss"], abs=1e-3)
 
 
 def test_one_crop_is_the_center() -> None:

@@ -1,26 +1,19 @@
 """What makes two runs the same run."""
 
 import ast
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from pipeline.data.store import Store
 from pipeline.models import MODULES
-from pipeline.params import Hardware, Net, Recipe, Settings, Train
+from pipeline.params import Net, Recipe, Settings, Train
 from pipeline.runtime import source_code
 from pipeline.training import fingerprint as module
 from pipeline.training.fingerprint import DECIDE_NOTHING, code, fingerprint
 from pipeline.training.run import Run
-from tests.tiny import CPU, make_store, settings
-
-ROOT = Path(__file__).parents[1]
-
-
-def a_run(store: Store, seed: int = 0, hardware: Hardware = CPU, **changes: dict[str, object]) -> Run:
-    return Run("smoke", "baseline", "3", seed, settings(**changes), store, hardware)
+from tests.processes import python
+from tests.tiny import CPU, a_run, make_store, settings
 
 
 def test_settings_seed_data_and_the_order_of_sums_tell_runs_apart_and_names_do_not(store: Store) -> None:
@@ -81,8 +74,7 @@ def test_the_defaults_are_the_papers_and_who_changes_one_raises_the_fingerprints
 
 def test_every_module_that_training_loads_is_covered_but_those_that_decide_no_number() -> None:
     command = "import sys, pipeline.training.run, pipeline.models.alexnet; print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", command], cwd=ROOT, capture_output=True, text=True, check=True)
-    modules = {name for name in loaded.stdout.split() if name.startswith("pipeline.")}
+    modules = {name for name in python("-c", command).stdout.split() if name.startswith("pipeline.")}
     packages = {f"pipeline.{name}" for name in ("data", "paper", "runtime", "training")}
     assert modules - packages - set(DECIDE_NOTHING) == set(code("alexnet"))
     assert {"pipeline.models.alexnet", "pipeline.training.optimizer", "pipeline.data.loader"} <= set(code("alexnet"))

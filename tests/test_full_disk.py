@@ -1,8 +1,6 @@
 """What happens on a file system that is really full: a small one, mounted for the test."""
 
-import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -19,13 +17,12 @@ from pipeline.report.render import write_report
 from pipeline.runtime.exit_status import exit_status
 from pipeline.tracking import store as tracking
 from pipeline.training import callbacks
-from pipeline.training.run import CHECKPOINT, HISTORY, WEIGHTS, Run, train
-from tests.clone import ROOT
+from pipeline.training.run import CHECKPOINT, HISTORY, WEIGHTS, train
 from tests.fake_runs import fake_params, write_fake_runs
-from tests.test_tracking import stored_runs
-from tests.test_tuning import BLOCK
-from tests.tiny import CPU, settings
-from tests.tiny_params import tiny_params, train_variant
+from tests.mlflow_runs import stored_runs
+from tests.processes import python
+from tests.tiny import a_run
+from tests.tiny_params import TUNE, tiny_params, train_variant
 
 pytestmark = pytest.mark.fault
 
@@ -86,7 +83,7 @@ def test_a_checkpoint_that_does_not_fit_leaves_the_last_one_to_go_on_from(
     store: Store, disk: Disk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(callbacks, "CHECKPOINT_SECONDS", 0)  # after each of these short epochs
-    run = Run("smoke", "baseline", "3", 0, settings(), store, CPU)
+    run = a_run(store)
     monkeypatch.setenv("ALEXNET_STATE", "undisturbed")
     undisturbed = (train(run) / WEIGHTS).read_bytes()
     monkeypatch.setenv("ALEXNET_STATE", "full")
@@ -154,7 +151,7 @@ def test_an_mlflow_store_that_does_not_fit_is_one_message_and_is_filled_later(
     with pytest.raises(UserError, match=rf"^{uri}: the MLflow store cannot be used"):
         tracking.sync()
     small.make_room()
-    subprocess.run([sys.executable, "-m", "pipeline", "sync"], check=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert python("-m", "pipeline", "sync").returncode == 0  # MLflow keeps in memory what it had begun
     assert [run.info.status for run in stored_runs()] == ["FINISHED"] * 2
 
 
@@ -162,7 +159,7 @@ def test_an_mlflow_store_that_does_not_fit_is_one_message_and_is_filled_later(
 def test_a_study_that_does_not_fit_goes_on_where_it_was(
     store: Store, disk: Disk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], size_kib: int
 ) -> None:
-    params = tiny_params(tune=BLOCK)
+    params = tiny_params(tune=TUNE)
     tuning.tune_variant(params, "baseline")
     undisturbed = (paths.tune("smoke", "baseline") / "best.yaml").read_bytes()
     monkeypatch.setenv("ALEXNET_STATE", "full")

@@ -16,9 +16,8 @@ from pipeline.models.response_norm import ResponseNorm
 from pipeline.params import Hardware, Precision
 from pipeline.runtime.hardware import CPU as PROCESSOR
 from pipeline.runtime.hardware import set_arithmetic
-from pipeline.training.run import HISTORY, WEIGHTS, Run, train
-from tests.test_training import NUMBERS
-from tests.tiny import CPU, CROP_PX, make_store, settings
+from pipeline.training.run import HISTORY, WEIGHTS, train
+from tests.tiny import CPU, CROP_PX, a_run, make_store, numbers, settings
 
 GPU = torch.device("cuda")
 GPU_HARDWARE = Hardware(accelerator="gpu", threads=1, devices=1, compile=False)
@@ -69,7 +68,7 @@ def test_normalization_stays_within_1e_6_of_float64() -> None:
 
 @needs_gpu
 def test_the_same_seed_trains_the_same_bytes_and_learns_as_on_the_cpu(store: Store) -> None:
-    runs = [Run("smoke", "baseline", "3", 0, settings(), store, where) for where in (GPU_HARDWARE, GPU_HARDWARE, CPU)]
+    runs = [a_run(store, hardware=where) for where in (GPU_HARDWARE, GPU_HARDWARE, CPU)]
     weights, losses = [], []
     for run in runs:
         folder = train(run)
@@ -87,6 +86,5 @@ def test_a_compiled_net_learns_as_the_same_net_uncompiled(store: Store, monkeypa
     for compiled in (False, True):
         monkeypatch.setenv("ALEXNET_STATE", f"state-{compiled}")
         hardware = CPU.model_copy(update={"compile": compiled})
-        folder = train(Run("smoke", "baseline", "3", 0, settings(), store, hardware))
-        histories.append(pd.read_csv(folder / HISTORY)[NUMBERS])
+        histories.append(numbers(train(a_run(store, hardware=hardware))))
     np.testing.assert_allclose(histories[1], histories[0], rtol=1e-4, atol=2e-4)

@@ -1,11 +1,9 @@
 """Files made to do harm: refused with one message, and nothing in them is run."""
 
-import io
 import json
 import os
 import shutil
 import struct
-import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +15,10 @@ from pipeline import paths
 from pipeline.data.sources import fashion_mnist
 from pipeline.data.store import Store
 from pipeline.errors import UserError
-from pipeline.training.run import CHECKPOINT, WEIGHTS, Run, train
-from tests.test_training import interrupt_after_an_epoch
-from tests.tiny import CPU, make_store, settings
-from tests.tiny_params import evaluate_variant, tiny_params, train_variant
+from pipeline.training.run import CHECKPOINT, WEIGHTS, train
+from tests.downloads import install_apt, package
+from tests.tiny import a_run, damage, interrupt_after_an_epoch
+from tests.tiny_params import evaluate_variant, tiny_params
 
 pytestmark = pytest.mark.fault
 
@@ -42,17 +40,20 @@ def _nothing_explodes(workplace: Path) -> Any:
     assert not (workplace / "exploded").exists()
 
 
-@pytest.mark.parametrize("bomb", ["in the checkpoint", "alone", "old format"])
-def test_a_pickle_in_place_of_a_checkpoint_is_named_and_the_run_starts_anew(
-    store: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, bomb: str
+@pytest.mark.parametrize("bomb", ["in the checkpoint", "alone", "old format", "truncated", "flipped"])
+def test_a_pickle_or_damage_in_place_of_a_checkpoint_is_named_and_the_run_starts_anew(
+    trained: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, bomb: str
 ) -> None:
-    expected = (train(Run("smoke", "baseline", "3", 0, settings(), store, CPU)) / WEIGHTS).read_bytes()
+    expected = (a_run(trained).folder / WEIGHTS).read_bytes()
     monkeypatch.setenv("ALEXNET_STATE", "hostile")
-    run = Run("smoke", "baseline", "3", 0, settings(), store, CPU)
+    run = a_run(trained)
     interrupt_after_an_epoch(run)
     checkpoint = run.folder / CHECKPOINT
-    content = torch.load(checkpoint, weights_only=True) if bomb == "in the checkpoint" else {}
-    torch.save(content | {"bomb": Bomb()}, checkpoint, _use_new_zipfile_serialization=bomb != "old format")
+    if bomb in ("truncated", "flipped"):
+        damage(checkpoint, bomb)
+    else:
+        content = torch.load(checkpoint, weights_only=True) if bomb == "in the checkpoint" else {}
+        torch.save(content | {"bomb": Bomb()}, checkpoint, _use_new_zipfile_serialization=bomb != "old format")
     assert (train(run) / WEIGHTS).read_bytes() == expected
     (message,) = (line for line in capsys.readouterr().out.splitlines() if CHECKPOINT in line)
     assert f"the checkpoint {checkpoint} is damaged (" in message
@@ -82,15 +83,18 @@ def described(shape: str, descr: str = "'|u1'") -> bytes:
         npy("{'descr': __import__('pathlib').Path('exploded').touch(), 'fortran_order': False, 'shape': (1,)}\n"),
         b"\x93NUMPY\x02\x00" + struct.pack("<I", 2**32 - 1) + b"{",
         b"PK\x03\x04",
+        "a pickle",
     ],
     ids=str,
 )
-def test_an_absurd_array_header_is_one_message(workplace: Path, content: bytes) -> None:
-    folder = workplace / "prepared/fashion_mnist"
-    make_store(folder)
-    (folder / "train/images.npy").write_bytes(content)
+def test_an_absurd_array_header_or_a_pickle_is_one_message(store: Store, content: bytes | str) -> None:
+    path = store.folder / "train/images.npy"
+    if isinstance(content, str):
+        np.save(path, np.array([Bomb()], object), allow_pickle=True)
+    else:
+        path.write_bytes(content)
     with pytest.raises(UserError, match=r"train/images\.npy: is truncated or no array file") as refusal:
-        Store.open(folder)
+        Store.open(store.folder)
     assert len(str(refusal.value).splitlines()) == 1
 
 
@@ -103,7 +107,6 @@ HUGE = {"a": {"dtype": "F32", "shape": [10**15], "data_offsets": [0, 4 * 10**15]
 OVERFLOWING = {"a": {"dtype": "F32", "shape": [2**62, 4], "data_offsets": [0, 0]}}
 
 
-@pytest.mark.parametrize("checksums", [True, False])
 @pytest.mark.parametrize(
     "content",
     [
@@ -116,43 +119,16 @@ OVERFLOWING = {"a": {"dtype": "F32", "shape": [2**62, 4], "data_offsets": [0, 0]
     ],
     ids=["length", "length that is allowed", "shape", "overflow", "empty", "pickle"],
 )
-def test_weights_that_are_none_are_one_message(store: Store, content: bytes | str, checksums: bool) -> None:
-    params = tiny_params(seeds=[0])
-    train_variant(params, "baseline")
+def test_weights_that_are_none_are_one_message_also_where_no_checksum_tells(trained: Store, content: Any) -> None:
     weights = paths.seed("smoke", "baseline", 0) / WEIGHTS
     if isinstance(content, str):
         torch.save({"bomb": Bomb()}, weights)
     else:
         weights.write_bytes(content)
-    if not checksums:
-        (weights.parent / "SHA256SUMS").unlink()
-    with pytest.raises(UserError, match=rf"^{weights}: (is damaged|cannot be loaded) \(") as refusal:
-        evaluate_variant(params, "baseline")
+    (weights.parent / "SHA256SUMS").unlink()
+    with pytest.raises(UserError, match=rf"^{weights}: cannot be loaded \(") as refusal:
+        evaluate_variant(tiny_params(), "baseline")
     assert len(str(refusal.value).splitlines()) == 1
-
-
-def archive(name: str, members: dict[str, bytes]) -> bytes:
-    """A Debian package whose files lie where they say."""
-    data = io.BytesIO()
-    with tarfile.open(fileobj=data, mode="w:gz") as tar:
-        for path, content in members.items():
-            member = tarfile.TarInfo(path)
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
-    control = io.BytesIO()
-    with tarfile.open(fileobj=control, mode="w:gz") as tar:
-        text = (
-            f"Package: {name}\nVersion: 1\nArchitecture: all\nMaintainer: a <a@example.org>\nDescription: a\n".encode()
-        )
-        member = tarfile.TarInfo("./control")
-        member.size = len(text)
-        tar.addfile(member, io.BytesIO(text))
-    files = {"debian-binary": b"2.0\n", "control.tar.gz": control.getvalue(), "data.tar.gz": data.getvalue()}
-    packed = b"!<arch>\n"
-    for path, content in files.items():
-        packed += f"{path:<16}{0:<12}{0:<6}{0:<6}{'100644':<8}{len(content):<10}`\n".encode()
-        packed += content + b"\n" * (len(content) % 2)
-    return packed
 
 
 @pytest.mark.skipif(not shutil.which("dpkg-deb"), reason="no dpkg-deb, without which no package is unpacked")
@@ -160,21 +136,10 @@ def test_a_package_cannot_write_beside_the_folder_it_is_unpacked_in(
     workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     escape = "../" * 20 + str(workplace / "exploded").lstrip("/")
-    package = archive(fashion_mnist.PACKAGE, {escape: b"x", "../exploded": b"x", str(workplace / "exploded"): b"x"})
-    (workplace / "package.deb").write_bytes(package)
-    (workplace / "bin").mkdir()
-    apt = workplace / "bin/apt-get"
-    apt.write_text(f"#!/bin/sh\ncp {workplace}/package.deb {fashion_mnist.PACKAGE}_1_all.deb\n")
-    apt.chmod(0o755)
+    install_apt(workplace / "bin", package(dict.fromkeys((escape, "../exploded", str(workplace / "exploded")), b"x")))
     monkeypatch.setenv("PATH", f"{workplace / 'bin'}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setattr(fashion_mnist, "INSTALLED", Path("/nowhere"))
     monkeypatch.setattr(fashion_mnist, "URLS", ())
     with pytest.raises(UserError, match="no place has its four files"):
         fashion_mnist.load()
     assert not list(workplace.rglob("exploded"))
-
-
-def test_numpy_object_arrays_are_refused_wherever_arrays_are_read(store: Store) -> None:
-    np.save(store.folder / "mean_image.npy", np.array([Bomb()], object), allow_pickle=True)
-    with pytest.raises(UserError, match=r"mean_image\.npy: is truncated or no array file"):
-        Store.open(store.folder)

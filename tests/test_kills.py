@@ -18,8 +18,8 @@ import psutil
 import pytest
 
 from pipeline.training.run import HISTORY, WEIGHTS
-from tests.clone import digests, environment, make_clone, run, stages_run
-from tests.victims import heeding_ctrl_c
+from tests.clone import digests, environment, make_clone, run, stages_run, tried
+from tests.processes import heeding_ctrl_c
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(600)]
 
@@ -120,7 +120,7 @@ def held_locks(state: Path) -> list[str]:
     [
         ("prepare", "prepared/fashion_mnist"),
         pytest.param("tune", "tune/baseline", marks=pytest.mark.slow),
-        ("train", WEIGHTS),
+        pytest.param("train", WEIGHTS, marks=pytest.mark.slow),
         pytest.param("evaluate", "predictions.parquet", marks=pytest.mark.slow),
         pytest.param("report", "reports/smoke", marks=pytest.mark.slow),
     ],
@@ -158,6 +158,7 @@ def test_after_ctrl_c_the_shell_sees_dvcs_status_and_the_stages_message(clone: P
     assert digests(clone) == undisturbed
 
 
+@pytest.mark.slow
 def test_a_stage_whose_dvc_is_killed_stops_before_it_is_done(clone: Path, tmp_path: Path) -> None:
     undisturbed = digests(clone)
     state, arguments = tmp_path / "state", ("--force", "--single-item", "train")
@@ -173,14 +174,13 @@ def test_a_stage_whose_dvc_is_killed_stops_before_it_is_done(clone: Path, tmp_pa
     assert digests(clone) == undisturbed
 
 
+@pytest.mark.slow
 def test_a_second_dvc_says_who_is_at_work_and_leaves_it_alone(clone: Path, tmp_path: Path) -> None:
     undisturbed = digests(clone)
     state, arguments = tmp_path / "state", ("--force", "--single-item", "train")
     with repro(clone, *arguments, ALEXNET_STATE=str(state)) as first:
         wait_until(lambda: stages_run(output_of(clone).read_text()), first)
-        second = subprocess.run(
-            ["dvc", "repro", *arguments], cwd=clone, env=environment(), capture_output=True, text=True
-        )
+        second = tried(clone, "dvc", "repro", *arguments)
         first.wait()
     assert (first.returncode, second.returncode) == (0, 255)
     assert f"(PID {first.pid}): " in second.stderr

@@ -56,13 +56,11 @@ def text_of(statement: Statement) -> str:
     return " ".join((statement.says, statement.because, statement.source, computed))
 
 
-def test_every_statement_has_an_id_of_its_own() -> None:
+def test_statements_have_ids_of_their_own_and_name_registered_claims_and_checks() -> None:
     assert len(STATEMENTS) == len(article().statements)
-
-
-@pytest.mark.parametrize("name", STATEMENTS)
-def test_the_claims_beside_a_statement_are_registered(name: str) -> None:
-    assert set(STATEMENTS[name].claims) <= {claim.id for claim in registry().claims}
+    claims = {claim.id for claim in registry().claims}
+    assert {claim for statement in STATEMENTS.values() for claim in statement.claims} <= claims
+    assert {statement.check for statement in STATEMENTS.values() if statement.check} == set(CHECKS)
 
 
 @pytest.mark.parametrize("name", [name for name, statement in STATEMENTS.items() if statement.check])
@@ -72,44 +70,26 @@ def test_a_statement_is_right_exactly_where_its_check_holds(name: str) -> None:
     assert finding.holds == (STATEMENTS[name].verdict == "right"), finding
 
 
-def test_every_check_is_that_of_a_statement() -> None:
-    assert {statement.check for statement in STATEMENTS.values() if statement.check} == set(CHECKS)
+@pytest.mark.parametrize(
+    ("changes", "message"), [({"check": "guess"}, "accepted is one of margin_2012"), ({"source": ""}, "source")]
+)
+def test_an_unknown_check_and_a_statement_without_a_source_are_refused(changes: dict[str, str], message: str) -> None:
+    values = {"id": "x", "says": "x", "verdict": "right", "because": "x", "source": "x"}
+    with pytest.raises(ValueError, match=message):
+        Statement.model_validate(values | changes)
 
 
-def test_an_unknown_check_is_refused() -> None:
-    values = {"id": "x", "says": "x", "verdict": "right", "because": "x", "source": "x", "check": "guess"}
-    with pytest.raises(ValueError, match="accepted is one of margin_2012"):
-        Statement.model_validate(values)
-
-
-def test_a_statement_without_a_source_is_refused() -> None:
-    with pytest.raises(ValueError, match="source"):
-        Statement.model_validate({"id": "x", "says": "x", "verdict": "right", "because": "x", "source": ""})
-
-
-def test_padding_explains_neither_224_nor_227_px() -> None:
+def test_checks_compute_what_the_corrections_say() -> None:
     text = conv1_maps(227).text
     assert "55 from 224 px rounded up" in text
     assert "54 from 224 px, 55 from 227 px" in text
     assert text.endswith("padding 0")
-
-
-def test_2048_belongs_to_crops_of_224_px_and_227_would_give_1800() -> None:
     assert {2048, 2178, 1800} <= set(numbers(crop_factor(227, 2048).text))
     assert crop_factor(224, 2048).holds
-
-
-def test_60_million_is_60965224_cut_off() -> None:
-    assert "60,965,224" in parameters(60e6).text
+    assert "60,965,224" in parameters(60e6).text  # cut off, not rounded
     assert not parameters(61e6).holds
-
-
-def test_the_winner_was_10_9_points_ahead() -> None:
     assert margin_2012(10.9).holds
     assert "42 %" in margin_2012(10.9).text
-
-
-def test_only_the_logged_control_of_pooling_has_larger_maps() -> None:
     assert pooled_maps().text == "3 px: 27, 13, 6; 2 px: 27, 13, 6; the source's own control: 28, 13, 7"
 
 

@@ -6,20 +6,18 @@ from contextlib import closing
 from pathlib import Path
 
 import mlflow
-import optuna
 import pytest
-from PIL import Image
+from sqlalchemy import create_engine, text
 
 from pipeline import paths, tuning
 from pipeline.data import sources
 from pipeline.data.store import Store
 from pipeline.params import Data
 from pipeline.tracking import store as tracking
-from tests.test_tuning import BLOCK
-from tests.tiny import make_store
-from tests.tiny_params import evaluate_variant, tiny_params, train_variant
+from tests.image_folders import write_squares
+from tests.tiny import ODD, make_store
+from tests.tiny_params import TUNE, evaluate_variant, tiny_params, train_variant
 
-ODD = "a b%20c#d?e+f@g{h}[i]&j=k;l:m'n\"o$p\\q~ü桜%"
 ODD_NAMES = ["with space", "50%", "100%25", "a?b=c", "u:p@h", ODD]
 
 
@@ -40,15 +38,15 @@ def temporary(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
-def test_mlflow_and_optuna_write_into_the_very_file_that_an_address_was_made_of(tmp_path: Path, name: str) -> None:
+def test_a_database_is_the_very_file_that_its_address_was_made_of(tmp_path: Path, name: str) -> None:
+    """As MLflow and Optuna open it; both do in a repository of the oddest name, below."""
     (tmp_path / name).mkdir()
-    first, second = tmp_path / name / "mlflow.db", tmp_path / name / "optuna.db"
-    mlflow.MlflowClient(paths.sqlite_address(first)).search_experiments()
-    optuna.create_study(storage=paths.sqlite_address(second))
-    assert "experiments" in tables(first)
-    assert "studies" in tables(second)
+    file = tmp_path / name / "runs.db"
+    with create_engine(paths.sqlite_address(file)).begin() as connection:
+        connection.execute(text("create table runs (id integer)"))
+    assert tables(file) == {"runs"}
     assert [path.name for path in tmp_path.iterdir()] == [name]
-    assert [paths.sqlite_file(paths.sqlite_address(file)) for file in (first, second)] == [first, second]
+    assert paths.sqlite_file(paths.sqlite_address(file)) == file
 
 
 def test_a_repository_of_any_name_is_tracked_and_tuned(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,7 +55,7 @@ def test_a_repository_of_any_name_is_tracked_and_tuned(workplace: Path, monkeypa
     make_store(Path("prepared/fashion_mnist"))
     train_variant(tiny_params(seeds=[0]), "baseline")
     evaluate_variant(tiny_params(seeds=[0]), "baseline")
-    tuning.tune_variant(tiny_params(tune=BLOCK | {"trials": 1}), "baseline")
+    tuning.tune_variant(tiny_params(tune=TUNE | {"trials": 1}), "baseline")
     assert tracking.sync() == 3  # the run, the study and its trial
     assert "runs" in tables(Path("mlflow.db"))
     assert [path.name for path in Path("mlartifacts").rglob("*.pt2")] == ["model.pt2"]
@@ -73,15 +71,19 @@ def test_a_repository_of_any_name_is_tracked_and_tuned(workplace: Path, monkeypa
         ("sqlite:///my%20runs.db?timeout=5", "my runs.db"),
     ],
 )
+@pytest.mark.usefixtures("mlflow_tables")
 def test_a_relative_store_is_filled_in_the_repository_and_not_in_dvcs_temporary_folder(
     temporary: Path, monkeypatch: pytest.MonkeyPatch, address: str, file: str
 ) -> None:
     make_store(Path("prepared/fashion_mnist"))
     train_variant(tiny_params(seeds=[0]), "baseline")
+    (paths.root() / file).parent.mkdir(exist_ok=True)
+    (paths.root().parent / "mlflow.db").rename(paths.root() / file)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     assert tracking.sync() == 1
-    assert "runs" in tables(paths.root() / file)
-    assert [path.name for path in temporary.rglob("*.db")] == []
+    with closing(sqlite3.connect(paths.root() / file)) as database:
+        assert database.execute("select count(*) from runs").fetchone() == (1,)
+    assert not list(temporary.rglob("*.db"))
 
 
 @pytest.mark.parametrize("address", ["store", "./store", "file:store", "file:./store"])
@@ -122,22 +124,20 @@ def test_a_relative_resume_folder_lies_in_the_repository(temporary: Path, monkey
     assert len(list((paths.root().parent / "kept/runs").glob("*/run.json"))) == 1
 
 
-@pytest.mark.parametrize("storage", ["sqlite:///kept.db", "sqlite+pysqlite:///kept.db"])
-def test_studies_of_a_relative_storage_are_kept_in_the_repository(temporary: Path, storage: str) -> None:
+@pytest.mark.parametrize(
+    ("storage", "file"),
+    [("sqlite:///kept.db", "kept.db"), ("sqlite+pysqlite:///{a} {0}.db", "{a} {0}.db")],  # braces are a part of it
+)
+def test_studies_of_a_relative_storage_are_kept_in_the_repository(temporary: Path, storage: str, file: str) -> None:
     make_store(Path("prepared/fashion_mnist"))
-    tuning.tune_variant(tiny_params(tune=BLOCK | {"trials": 1, "storage": storage}), "baseline")
-    assert "trials" in tables(paths.root() / "kept.db")
+    tuning.tune_variant(tiny_params(tune=TUNE | {"trials": 1, "storage": storage}), "baseline")
+    assert "trials" in tables(paths.root() / file)
     assert not list(temporary.glob("*.db"))
-
-
-def test_braces_in_a_storages_name_are_a_part_of_it(store: Store) -> None:
-    tuning.tune_variant(tiny_params(tune=BLOCK | {"trials": 1, "storage": "sqlite:///{a} {0}.db"}), "baseline")
-    assert "trials" in tables(Path("{a} {0}.db"))
 
 
 def test_a_resume_folder_may_have_a_name_that_is_not_utf_8(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALEXNET_STATE", os.fsdecode(b"caf\xe9 100%25"))
-    tuning.tune_variant(tiny_params(tune=BLOCK | {"trials": 1}), "baseline")
+    tuning.tune_variant(tiny_params(tune=TUNE | {"trials": 1}), "baseline")
     assert "trials" in tables(Path(os.fsdecode(b"caf\xe9 100%25")) / "optuna.db")
 
 
@@ -147,10 +147,7 @@ def test_a_folder_of_images_is_found_from_dvcs_temporary_folder_and_in_the_home_
 ) -> None:
     place = paths.root()
     monkeypatch.setenv("HOME", str(place))
-    for split in ("train", "test"):
-        for name in ("ash", "birch"):
-            (place / "pictures" / split / name).mkdir(parents=True)
-            Image.new("RGB", (8, 8)).save(place / "pictures" / split / name / "0.png")
+    write_squares(place / "pictures", 8, train={"ash": 1, "birch": 1}, test={"ash": 1, "birch": 1})
     values = {"folder": folder.format(absolute=place), "dataset": "trees", "image_size": 8, "split_seed": 0}
     values |= {"train_images": None, "validation_images": 1, "test_images": None}
     raw = sources.load(Data.model_validate(values))

@@ -1,7 +1,6 @@
 """`dvc repro` as a user has it: a fresh clone, real Fashion-MNIST images, the smoke scale."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,16 +8,19 @@ from typing import Any
 import mlflow
 import pandas as pd
 import pytest
-from PIL import Image
 
 from pipeline.params import read_yaml
 from pipeline.training.run import HISTORY
-from tests.clone import VARIANTS, digests, environment, make_clone, run, stages_run, write_params
+from tests.clone import VARIANTS, digests, make_clone, run, stages_run, tried, write_params
+from tests.image_folders import write_squares
 
 pytestmark = pytest.mark.timeout(600)
 
 
-def test_the_report_puts_the_papers_numbers_beside_the_measured_ones(clone: Path) -> None:
+def test_the_images_are_real_ones_and_the_report_puts_the_papers_numbers_beside_the_measured_ones(clone: Path) -> None:
+    meta = json.loads((clone / "prepared/fashion_mnist/meta.json").read_text())
+    assert meta["counts"] == {"train": 200, "val": 100, "test": 100}
+    assert meta["sources"]["t10k-labels-idx1-ubyte"].startswith("0402a96d92fd2663957122ceb108a494")
     report = (clone / "reports/smoke/report.md").read_text()
     assert "This report proves the plumbing only" in report
     headline = next(line for line in report.splitlines() if line.startswith("| top-1, ten crops"))
@@ -27,12 +29,6 @@ def test_the_report_puts_the_papers_numbers_beside_the_measured_ones(clone: Path
     test = predictions[(predictions["split"] == "test") & (predictions["views"] == "ten_crop")]
     error = 100 * (test["top1"] != test["label"]).groupby(test["seed"]).mean()
     assert headline.split("|")[4].strip().startswith(f"{error.mean():.2f} ± ")
-
-
-def test_the_images_are_real_ones_with_the_canonical_checksums(clone: Path) -> None:
-    meta = json.loads((clone / "prepared/fashion_mnist/meta.json").read_text())
-    assert meta["counts"] == {"train": 200, "val": 100, "test": 100}
-    assert meta["sources"]["t10k-labels-idx1-ubyte"].startswith("0402a96d92fd2663957122ceb108a494")
 
 
 def test_mlflow_holds_one_finished_run_for_each_fingerprint(clone: Path) -> None:
@@ -135,12 +131,7 @@ def test_what_was_damaged_between_two_repros_is_restored_without_training(clone:
 OWN = ("-S", "scale=smoke", "-S", "data.dataset=trees", "-S", "data.train_images=null", "-S", "data.test_images=null")
 
 
-def write_images(folder: Path) -> None:
-    for split, count in (("train", 6), ("test", 2)):
-        for name in ("ash", "birch"):
-            (folder / split / name).mkdir(parents=True)
-            for number in range(count):
-                Image.new("RGB", (80, 80), (number, 9, 200)).save(folder / split / name / f"{number}.png")
+SIZES = {"train": {"ash": 6, "birch": 6}, "test": {"ash": 2, "birch": 2}}
 
 
 @pytest.mark.parametrize(
@@ -159,13 +150,13 @@ def test_images_where_the_store_would_be_are_kept_and_told_of(
     clone = tmp_path_factory.mktemp("clone")
     make_clone(clone)
     images = tmp_path_factory.mktemp("originals") if place == "a link" else clone / place
-    write_images(images)
+    write_squares(images, 80, **SIZES)
     if place == "a link":
         (clone / "prepared").mkdir()
         (clone / "prepared/trees").symlink_to(images)
     folder = images if named else tmp_path_factory.mktemp("others")
     if not named:
-        write_images(folder)
+        write_squares(folder, 80, **SIZES)
     before, params = sorted(images.rglob("*")), (clone / "params.yaml").read_text()
     if command == "exp run":
         line = ["dvc", "exp", "run", *OWN, "-S", f"data.folder={folder}", "-S", "data.validation_images=2", "prepare"]
@@ -175,7 +166,7 @@ def test_images_where_the_store_would_be_are_kept_and_told_of(
         values["data"] |= {"train_images": None, "test_images": None}
         write_params(clone, values | {"report": "smoke_trees"})
         line = ["dvc", "repro", "prepare"] if command == "repro" else [sys.executable, "-m", "stages.prepare"]
-    done = subprocess.run(line, cwd=clone, env=environment(), capture_output=True, text=True)
+    done = tried(clone, *line)
     assert done.returncode != 0
     assert "error: " in done.stderr
     assert str(images if named else "prepared/trees") in done.stderr
@@ -185,7 +176,6 @@ def test_images_where_the_store_would_be_are_kept_and_told_of(
 
 def test_a_value_that_is_refused_leaves_params_yaml_as_it_was(clone: Path) -> None:
     before = (clone / "params.yaml").read_bytes()
-    command = ["dvc", "exp", "run", "-S", "scale=smoke", "-S", "train.lr=-1"]
-    done = subprocess.run(command, cwd=clone, env=environment(), capture_output=True, text=True)
+    done = tried(clone, "dvc", "exp", "run", "-S", "scale=smoke", "-S", "train.lr=-1")
     assert (done.returncode, done.stderr) == (2, "error: conf: train.lr = -1: input should be greater than 0\n")
     assert (clone / "params.yaml").read_bytes() == before

@@ -1,15 +1,11 @@
 """The plan: its arithmetic by hand, its measurement beside a real run, its command."""
 
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from pipeline import paths
 from pipeline.data.prepare import prepare
@@ -19,6 +15,7 @@ from pipeline.params import Params, validate
 from pipeline.tools.compose import composed
 from pipeline.tools.plan import Cost, cost_key, counts_of, lines_of, plan, text_of, wall_seconds
 from pipeline.training.runs import train_all
+from tests.image_folders import write_squares
 from tests.tiny_params import tiny_params
 
 ROOT = Path(__file__).parents[1]
@@ -52,21 +49,14 @@ def test_imagenets_images_are_counted_without_the_data() -> None:
 
 
 def test_a_folders_images_are_counted(tmp_path: Path) -> None:
-    for split, images in {"train": 3, "test": 2}.items():
-        for label in ("ash", "oak"):
-            (tmp_path / split / label).mkdir(parents=True)
-            for number in range(images):
-                Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / split / label / f"{number}.png")
+    write_squares(tmp_path, train={"ash": 3, "oak": 3}, test={"ash": 2, "oak": 2})
     data = tiny_params().data.model_copy(update={"folder": str(tmp_path), "dataset": "trees"})
     assert contents(data) == (6, 4, 2, 3)
 
 
-def test_a_run_is_its_start_and_its_epochs_for_each_seed() -> None:
+def test_a_run_is_its_start_and_its_epochs_for_each_seed_and_tuning_all_epochs_of_every_trial() -> None:
     found = planned(tiny_params(train={"epochs": 3}), epoch_s=2.0, start_s=5.0)  # two seeds
     assert found["train", "baseline"] == 2 * (5 + 3 * 2)
-
-
-def test_tuning_counts_every_trial_with_all_its_epochs() -> None:
     assert planned(scale("embedded"), epoch_s=0.5)["tune", "baseline"] == 6 * 40 * 0.5
 
 
@@ -122,26 +112,6 @@ def test_a_plan_is_measured_without_data_and_leaves_no_file(workplace: Path) -> 
     page = plan(tiny_params(evaluate={"ten_crop": [], "analyses": ["baseline"], "batch_images": 7}), None, seconds=2)
     assert "| train" in page
     assert list(workplace.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("scale=imagenet", "scale=imagenet: does not fit conf/ (In 'config': Could not find 'scale/imagenet'"),
-        ("train.epoch=1", "train.epoch=1: train.epoch: unknown key; accepted: epochs, batch_images, lr, "),
-        ("a.b=1", "a.b=1: does not fit conf/ (Could not override 'a.b'."),
-        ("train.epochs=few", "train.epochs=few: train.epochs = 'few': input should be a valid integer"),
-    ],
-)
-def test_an_override_that_does_not_fit_is_one_message(override: str, message: str, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "pipeline", "plan", override]
-    state = {"PYTHONPATH": str(ROOT), "ALEXNET_STATE": str(tmp_path)}
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=state)
-    assert done.returncode == 2
-    assert done.stderr.startswith(f"error: {message}")
-    assert (
-        "does not fit" not in message or "accepted is scale=<one of cifar10, cifar10_alexnet, embedded" in done.stderr
-    )
 
 
 @pytest.mark.slow

@@ -1,12 +1,11 @@
 """Many tasks side by side, with real processes that are killed and stopped."""
 
 import errno
+import json
 import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -21,23 +20,13 @@ from pipeline.runtime.signals import Stopped, only_at_check
 from pipeline.runtime.signals import check as check_signals
 from pipeline.training import pool as workers
 from pipeline.training.pool import Task, Tell, run_tasks, slot_count, worker_count
-from tests.victims import heeding_ctrl_c
+from tests.processes import process, start, until, wait_for
 
-ROOT = Path(__file__).parents[1]
 SMALL = 1 << 20
 
 
 def hardware(workers: int | None = 2, threads: int = 1) -> Hardware:
     return Hardware(accelerator="cpu", threads=threads, workers=workers)
-
-
-@pytest.fixture(autouse=True)
-def _own_slots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Other pools of this machine do not take part in a test."""
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr("tempfile.tempdir", None)
-    yield
-    monkeypatch.setattr("tempfile.tempdir", None)
 
 
 def run(tasks: list[Task], count: int | None = 2) -> list[object]:
@@ -167,9 +156,8 @@ def test_a_task_that_another_process_is_at_is_postponed_and_not_waited_for(
         "    print(1, flush=True)\n"
         f"    while not Path({str(free)!r}).exists(): time.sleep(0.01)\n"
     )
-    with subprocess.Popen([sys.executable, "-c", script, path], stdout=subprocess.PIPE) as holder:
-        assert holder.stdout is not None
-        holder.stdout.readline()
+    with process("-c", script) as holder:
+        wait_for(holder.stdout, "1")
         tasks = [
             Task("held", partial(under_lock, path)),
             Task("free", partial(value, None)),
@@ -181,33 +169,17 @@ def test_a_task_that_another_process_is_at_is_postponed_and_not_waited_for(
 
 def test_two_pools_share_the_machines_slots(tmp_path: Path) -> None:
     script = (
-        "import sys; from functools import partial; from pathlib import Path; from tests.test_pool import *\n"
+        "import json; from functools import partial; from pathlib import Path; from tests.test_pool import *\n"
         "if __name__ == '__main__':\n"
         "    tasks = [Task(str(n), partial(span, Path('.'), n)) for n in range(4)]\n"
-        "    spans = run_tasks(tasks, hardware(None), SMALL, 'test', 'step'); print(spans, file=sys.stderr)\n"
+        "    print(json.dumps(run_tasks(tasks, hardware(None), SMALL, 'test', 'step')))\n"
     )
     (tmp_path / "pool.py").write_text(script)
-    pools = [
-        subprocess.Popen(
-            [sys.executable, str(tmp_path / "pool.py")],
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            text=True,
-        )
-        for _ in range(2)
-    ]
-    spans = [tuple(pair) for pool in pools for pair in ast_literal(pool.communicate()[1])]
+    pools = [start(tmp_path / "pool.py", cwd=tmp_path) for _ in range(2)]
+    spans = [span for pool in pools for span in json.loads(pool.communicate()[0].splitlines()[-1])]
     assert len(spans) == 8
     most = max(sum(start <= at < end for start, end in spans) for at, _ in spans)
     assert most <= usable_cores()
-
-
-def ast_literal(text: str) -> list[tuple[float, float]]:
-    import ast
-
-    found: list[tuple[float, float]] = ast.literal_eval(text[text.index("[(") :].strip())
-    return found
 
 
 POOL = """
@@ -230,26 +202,17 @@ def test_workers_stop_with_their_parent_and_keep_what_they_have(tmp_path: Path, 
     folder = tmp_path / "started"
     folder.mkdir()
     (tmp_path / "pool.py").write_text(POOL)
-    pool = subprocess.Popen(
-        [sys.executable, str(tmp_path / "pool.py"), str(folder)],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        start_new_session=True,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    deadline = time.monotonic() + 60
-    while len(list(folder.iterdir())) < 2 and time.monotonic() < deadline:
-        time.sleep(0.1)
-    processes = [psutil.Process(int(path.name)) for path in folder.iterdir()]
-    assert len(processes) == 2
-    if how == "SIGINT to all":  # as Ctrl-C in a terminal
-        os.killpg(pool.pid, signal.SIGINT)
-    else:
-        pool.send_signal(getattr(signal, how))
-    _, alive = psutil.wait_procs(processes, timeout=30)
-    assert not alive
-    assert len(list(folder.glob("kept by *"))) == 2
-    _, errors = pool.communicate()
+    with process(tmp_path / "pool.py", folder) as pool:
+        until(lambda: len(list(folder.iterdir())) == 2)
+        processes = [psutil.Process(int(path.name)) for path in folder.iterdir()]
+        if how == "SIGINT to all":  # as Ctrl-C in a terminal
+            os.killpg(pool.pid, signal.SIGINT)
+        else:
+            pool.send_signal(getattr(signal, how))
+        _, alive = psutil.wait_procs(processes, timeout=30)
+        assert not alive
+        assert len(list(folder.glob("kept by *"))) == 2
+        _, errors = pool.communicate()
     assert pool.returncode == {"SIGINT to all": 130, "SIGTERM": 143, "SIGKILL": -9}[how]
     assert how == "SIGKILL" or "7 of 90 epochs are kept" in errors
 
@@ -273,12 +236,9 @@ pool._Pool._start = start_and_interrupt
 
 def test_a_worker_that_hears_ctrl_c_while_it_starts_says_nothing_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "pool.py").write_text(INTERRUPTED_AT_ITS_START + POOL)
-    command = [sys.executable, str(tmp_path / "pool.py"), str(tmp_path)]
-    path = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        command, env=path, start_new_session=True, preexec_fn=heeding_ctrl_c, capture_output=True, text=True
-    )
-    assert (done.returncode, "Traceback" in done.stderr) == (130, False)
+    with process(tmp_path / "pool.py", tmp_path) as pool:
+        _, errors = pool.communicate()
+    assert (pool.returncode, "Traceback" in errors) == (130, False)
 
 
 def test_more_workers_than_there_is_memory_for_are_fewer_and_said(

@@ -11,9 +11,9 @@ import torch
 
 from pipeline import paths
 from pipeline.data.store import Store
-from pipeline.training.run import CHECKPOINT, HISTORY, RUN, WEIGHTS, Run, train
-from tests.tiny import CPU, settings
-from tests.victims import EPOCHS, IDLE, PAUSE, TRAINING, go_on, process, wait_for
+from pipeline.training.run import CHECKPOINT, HISTORY, RUN, WEIGHTS, train
+from tests.processes import EPOCHS, IDLE, PAUSE, TRAINING, go_on, process, wait_for
+from tests.tiny import a_run
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(120)]
 
@@ -21,17 +21,13 @@ DVC = "import subprocess, sys; subprocess.run(sys.argv[1:])"  # all that matters
 LASTING_SHELL = ("bash", "-c", '"$@"; exit $?', "bash")  # waits for its command, where others become it
 
 
-def the_run(store: Store) -> Run:
-    return Run("smoke", "baseline", "3", 0, settings(train={"epochs": EPOCHS}), store, CPU)
-
-
 @pytest.mark.parametrize(("first", "second", "status"), [("SIGINT", "SIGTERM", 130), ("SIGTERM", "SIGINT", 143)])
 def test_a_signal_stops_at_the_next_batch_and_keeps_the_last_whole_epoch(
     store: Store, monkeypatch: pytest.MonkeyPatch, first: str, second: str, status: int
 ) -> None:
-    run = the_run(store)
+    run = a_run(store, train={"epochs": EPOCHS})
     epoch, batch = PAUSE
-    with process(TRAINING) as victim:
+    with process("-c", TRAINING) as victim:
         for name in (first, second):  # the later one changes nothing
             wait_for(victim.stdout, "ready")
             victim.send_signal(getattr(signal, name))
@@ -51,7 +47,7 @@ def test_a_signal_stops_at_the_next_batch_and_keeps_the_last_whole_epoch(
 
 
 def test_a_signal_ends_a_stage_that_does_not_train_at_once(workplace: Path) -> None:
-    with process(IDLE) as victim:
+    with process("-c", IDLE) as victim:
         wait_for(victim.stdout, "ready")
         victim.send_signal(signal.SIGTERM)
         assert victim.communicate()[1] == "stopped by SIGTERM; `dvc repro` goes on from what is there\n"
@@ -60,7 +56,7 @@ def test_a_signal_ends_a_stage_that_does_not_train_at_once(workplace: Path) -> N
 
 @pytest.mark.parametrize("shell", [(), LASTING_SHELL], ids=["", "through a shell"])
 def test_a_stage_whose_dvc_has_died_stops(workplace: Path, shell: tuple[str, ...]) -> None:
-    with process(DVC, *shell, sys.executable, "-c", IDLE, DVC_STAGE="evaluate@baseline") as dvc:
+    with process("-c", DVC, *shell, sys.executable, "-c", IDLE, DVC_STAGE="evaluate@baseline") as dvc:
         wait_for(dvc.stdout, "ready")
         dvc.kill()
         _, errors = dvc.communicate()  # the stage's, too: these pipes close when it is gone
@@ -73,9 +69,9 @@ def test_a_second_process_says_for_whom_it_waits_and_finds_the_run_done_also_fro
     other = tmp_path / "other clone"
     shutil.copytree("prepared", other / "prepared")
     state = str(tmp_path / "shared state")
-    with process(TRAINING, ALEXNET_STATE=state) as first:
+    with process("-c", TRAINING, ALEXNET_STATE=state) as first:
         wait_for(first.stdout, "ready")
-        with process(TRAINING, cwd=other, ALEXNET_STATE=state) as second:
+        with process("-c", TRAINING, cwd=other, ALEXNET_STATE=state) as second:
             wait_for(second.stderr, rf"^smoke baseline, seed 0: waiting for process {first.pid}, which is at it$")
             go_on(first)
             first.communicate()

@@ -4,7 +4,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -20,18 +19,12 @@ from pipeline.data.store import Store
 from pipeline.errors import UserError
 from pipeline.tracking import store as tracking
 from pipeline.tracking import sync
-from pipeline.tracking.records import CURVES
 from pipeline.training.run import HISTORY
-from tests.test_tracking import stored_runs
-from tests.tiny_params import evaluate_variant, tiny_params, train_variant
+from tests.mlflow_runs import assert_every_metric_is_there_once, client, stored_runs
+from tests.processes import python
+from tests.tiny_params import tiny_params, train_variant
 
-ROOT = Path(__file__).parents[1]
-
-
-@pytest.fixture
-def trained(store: Store) -> Store:
-    train_variant(tiny_params(), "baseline")
-    return store
+pytestmark = pytest.mark.usefixtures("mlflow_tables")
 
 
 @pytest.fixture
@@ -60,18 +53,6 @@ def broken_server(request: pytest.FixtureRequest) -> Iterator[str]:
         server.shutdown()
 
 
-def assert_every_metric_is_there_once() -> None:
-    client = mlflow.MlflowClient(paths.mlflow_store())
-    runs = stored_runs()
-    assert [(run.info.run_name, run.info.status) for run in runs] == [
-        ("baseline seed 0", "FINISHED"),
-        ("baseline seed 1", "FINISHED"),
-    ]
-    for run in runs:
-        for name in CURVES:
-            assert [metric.step for metric in client.get_metric_history(run.info.run_id, name)] == [1, 2, 3]
-
-
 @pytest.mark.parametrize("broken_server", ["500", "other", "hanging", "down"], indirect=True)
 def test_a_broken_server_costs_one_warning_and_the_store_is_filled_later(
     trained: Store, broken_server: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
@@ -89,6 +70,7 @@ def test_a_broken_server_costs_one_warning_and_the_store_is_filled_later(
 
 
 def test_an_unwritable_store_is_one_warning_too(trained: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mlflow.db").unlink()
     Path("mlflow.db").mkdir()
     sync.run(background=True)
     assert capsys.readouterr().err.count("warning: sqlite:///") == 1
@@ -105,13 +87,7 @@ def test_a_sending_that_does_not_end_is_ended_with_one_warning(workplace: Path, 
     paths.state().mkdir()
     lock = FileLock(paths.state() / "mlflow-sending.lock")
     with lock if stuck == "behind a lock" else FileLock("other.lock"):
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            timeout=30,
-        )
+        done = python("-c", code)
     assert done.returncode == 2
     (warning,) = done.stderr.splitlines()
     assert "sending to the MLflow store took longer than 0.5 s; `alexnet sync` sends the rest" in warning
@@ -176,7 +152,7 @@ def test_mlflow_is_asked_only_where_files_or_store_have_changed(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{Path.cwd() / 'other.db'}")
     sync.run(background=False)
     assert written == [2, 1, 3]
-    mlflow.MlflowClient(paths.mlflow_store()).delete_run(stored_runs()[0].info.run_id)
+    client().delete_run(stored_runs()[0].info.run_id)
     sync.run(background=False)
     assert written == [2, 1, 3, 1]
 
@@ -185,8 +161,7 @@ SLOW_STEPS = [pytest.param(step, marks=pytest.mark.slow) for step in ("create_ru
 
 
 @pytest.mark.parametrize("after", ["log_batch", "log_model_artifacts", *SLOW_STEPS])
-def test_a_sending_killed_at_any_step_is_repaired_by_the_next(trained: Store, after: str) -> None:
-    evaluate_variant(tiny_params(), "baseline")
+def test_a_sending_killed_at_any_step_is_repaired_by_the_next(evaluated: Store, after: str) -> None:
     victim = os.fork()
     if victim == 0:
         step = getattr(mlflow.MlflowClient, after)
@@ -211,9 +186,8 @@ def test_a_sending_killed_at_any_step_is_repaired_by_the_next(trained: Store, af
 
 def test_a_half_sent_run_whose_files_have_gone_is_closed(trained: Store) -> None:
     tracking.sync()
-    client = mlflow.MlflowClient(paths.mlflow_store())
     experiment = stored_runs()[0].info.experiment_id
-    client.create_run(experiment, tags={"fingerprint": "of a run that was since replaced"}, run_name="x")
+    client().create_run(experiment, tags={"fingerprint": "of a run that was since replaced"}, run_name="x")
     tracking.sync()
     assert [run.info.status for run in stored_runs()] == ["FINISHED", "FINISHED", "KILLED"]
 

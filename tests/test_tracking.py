@@ -1,11 +1,9 @@
 """MLflow read back through its own client."""
 
 import json
-import os
 import re
+import shlex
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -14,7 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from mlflow.entities import Run
+from click.testing import CliRunner
+from mlflow.cli import cli
 
 from pipeline import paths
 from pipeline.claims.results import collect
@@ -24,22 +23,12 @@ from pipeline.evaluation.predict import load_net
 from pipeline.tracking import store as tracking
 from pipeline.tracking import sync
 from pipeline.tracking.records import CURVES
+from tests.mlflow_runs import assert_every_metric_is_there_once, client, stored_runs
+from tests.processes import python
 from tests.tiny import CROP_PX, settings
 from tests.tiny_params import evaluate_variant, tiny_params, train_variant
 
-ROOT = Path(__file__).parents[1]
-
-
-@pytest.fixture
-def trained(store: Store) -> Store:
-    train_variant(tiny_params(), "baseline")
-    return store
-
-
-def stored_runs() -> list[Run]:
-    client = mlflow.MlflowClient(paths.mlflow_store())
-    experiment = client.get_experiment_by_name(tracking.EXPERIMENT)
-    return sorted(client.search_runs([experiment.experiment_id]), key=lambda run: run.info.run_name)
+pytestmark = pytest.mark.usefixtures("mlflow_tables")
 
 
 def test_every_run_is_there_with_its_parameters_tags_and_curves(trained: Store) -> None:
@@ -52,9 +41,8 @@ def test_every_run_is_there_with_its_parameters_tags_and_curves(trained: Store) 
     expected = {"scale": "smoke", "variant": "baseline", "seed": "0", "section": "3", "dvc_stage": ""}
     assert expected.items() <= first.data.tags.items()
     history = pd.read_csv(paths.seed("smoke", "baseline", 0) / "history.csv")
-    client = mlflow.MlflowClient(paths.mlflow_store())
     for name in CURVES:
-        curve = client.get_metric_history(first.info.run_id, name)
+        curve = client().get_metric_history(first.info.run_id, name)
         assert [metric.step for metric in curve] == list(history["epoch"])
         assert [metric.value for metric in curve] == pytest.approx(list(history[name]))
         assert [metric.timestamp for metric in curve] == list(history["time_ms"])
@@ -64,11 +52,10 @@ def test_sending_twice_adds_nothing(trained: Store) -> None:
     tracking.sync()
     ids = [run.info.run_id for run in stored_runs()]
     assert tracking.sync() == 0
-    client = mlflow.MlflowClient(paths.mlflow_store())
-    client.set_tag(ids[0], "sent", "forgotten")  # as if the sending had been cut off before its last step
+    client().set_tag(ids[0], "sent", "forgotten")  # as if the sending had been cut off before its last step
     assert tracking.sync() == 1
     assert [run.info.run_id for run in stored_runs()] == ids
-    assert len(client.get_metric_history(ids[0], "val_loss")) == 3
+    assert len(client().get_metric_history(ids[0], "val_loss")) == 3
 
 
 def test_a_changed_parameter_is_a_new_run_beside_the_old_one(trained: Store) -> None:
@@ -78,41 +65,28 @@ def test_a_changed_parameter_is_a_new_run_beside_the_old_one(trained: Store) -> 
     assert sorted(run.data.params["train.lr"] for run in stored_runs()) == ["0.01", "0.01", "0.02", "0.02"]
 
 
-def test_what_evaluation_found_is_added_to_the_run(trained: Store) -> None:
+def test_what_evaluation_found_is_added_to_the_run_and_its_median_net_answers_as_the_trained_one(
+    trained: Store,
+) -> None:
     tracking.sync()
     evaluate_variant(tiny_params(), "baseline")
     tracking.sync()
     measured = json.loads((paths.evaluation("smoke", "baseline") / "seeds.json").read_text())["0"]
     first, _ = stored_runs()
     assert first.data.metrics["test/ten_crop/error_top1"] == pytest.approx(measured["test"]["ten_crop"]["error_top1"])
-
-
-def test_the_median_seeds_net_can_be_loaded_by_mlflow_and_answers_as_the_trained_one(trained: Store) -> None:
-    evaluate_variant(tiny_params(), "baseline")
-    tracking.sync()
-    tracking.sync()
-    models = mlflow.search_logged_models([stored_runs()[0].info.experiment_id], output_format="list")
-    assert len(models) == 1
-    run = mlflow.MlflowClient(paths.mlflow_store()).get_run(models[0].source_run_id)
+    (model,) = mlflow.search_logged_models([first.info.experiment_id], output_format="list")
+    run = client().get_run(model.source_run_id)
     assert run.info.status == "FINISHED"
     assert run.data.tags["seed"] == str(collect(tiny_params(), Path()).median_seed("baseline"))
-    loaded = mlflow.pytorch.load_model(models[0].model_uri)
+    loaded = mlflow.pytorch.load_model(model.model_uri)
     images = torch.from_numpy(np.random.default_rng(0).normal(0, 50, (3, 3, CROP_PX, CROP_PX)).astype(np.float32))
     trained_net = load_net(Path(run.data.tags["model"]) / "model.safetensors", settings(), 4)
     with torch.no_grad():
         torch.testing.assert_close(loaded(images), trained_net(images))
 
 
-def test_a_failed_run_reads_failed(store: Store) -> None:
-    train_variant(tiny_params(train={"lr": 1e6}, seeds=[0]), "baseline")
-    tracking.sync()
-    (run,) = stored_runs()
-    assert run.info.status == "FAILED"
-
-
-def test_a_run_that_two_scales_share_is_one_run_that_names_both(store: Store) -> None:
-    for scale in ("smoke", "embedded"):
-        train_variant(tiny_params(scale=scale), "baseline")
+def test_a_run_that_two_scales_share_is_one_run_that_names_both(trained: Store) -> None:
+    train_variant(tiny_params(scale="embedded"), "baseline")
     tracking.sync()
     assert [run.data.tags["scale"] for run in stored_runs()] == ["embedded, smoke"] * 2
 
@@ -120,26 +94,19 @@ def test_a_run_that_two_scales_share_is_one_run_that_names_both(store: Store) ->
 # ---- what somebody deleted in MLflow
 
 
-def client() -> mlflow.MlflowClient:
-    return mlflow.MlflowClient(paths.mlflow_store())
-
-
 def delete_experiment() -> None:
     client().delete_experiment(client().get_experiment_by_name(tracking.EXPERIMENT).experiment_id)
 
 
 def assert_one_run_a_seed_with_its_curve_and_one_model() -> None:
+    assert_every_metric_is_there_once()
     runs = stored_runs()
-    assert [run.info.run_name for run in runs] == ["baseline seed 0", "baseline seed 1"]
-    for run in runs:
-        assert [point.step for point in client().get_metric_history(run.info.run_id, "val_loss")] == [1, 2, 3]
     models = mlflow.search_logged_models([runs[0].info.experiment_id], output_format="list")
     assert [model.source_run_id for model in models] == [run.info.run_id for run in runs if "model" in run.data.tags]
 
 
 @pytest.fixture
-def sent(trained: Store) -> None:
-    evaluate_variant(tiny_params(), "baseline")
+def sent(evaluated: Store) -> None:
     tracking.sync()
 
 
@@ -170,9 +137,8 @@ def test_a_deleted_run_is_made_again_and_stays_one_when_a_restored_experiment_br
 
 def test_an_experiment_that_was_deleted_for_good_is_made_anew(sent: None) -> None:
     delete_experiment()
-    collect_garbage = [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", paths.mlflow_store()]
-    uri = {"MLFLOW_TRACKING_URI": paths.mlflow_store()}
-    subprocess.run(collect_garbage, env=os.environ | uri, check=True, capture_output=True)
+    uri = paths.mlflow_store()
+    assert CliRunner().invoke(cli, ["gc", "--backend-store-uri", uri], env={"MLFLOW_TRACKING_URI": uri}).exit_code == 0
     assert client().get_experiment_by_name(tracking.EXPERIMENT) is None
     assert tracking.sync() == 2
     assert_one_run_a_seed_with_its_curve_and_one_model()
@@ -207,8 +173,9 @@ def test_where_restoring_is_not_allowed_the_message_has_the_command(
         with pytest.raises(UserError, match=r"this user cannot restore it \(Permission denied\)") as refused:
             tracking.sync()
     (command,) = re.findall(r"`(.+ mlflow .+?)`", str(refused.value))
-    here = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    subprocess.run(command, shell=True, env=os.environ | here, check=True, capture_output=True)
+    setting, program, *arguments = shlex.split(command)
+    assert program == "mlflow"
+    assert CliRunner().invoke(cli, arguments, env=dict([setting.split("=", 1)])).exit_code == 0
     assert stored_runs()[0].info.experiment_id == experiment
 
 
@@ -218,8 +185,7 @@ def test_where_restoring_is_not_allowed_the_message_has_the_command(
 def test_a_database_of_another_mlflow_is_one_line_that_keeps_mlflows_own_remedy(sent: None) -> None:
     with closing(sqlite3.connect("mlflow.db")) as database, database:
         database.execute("update alembic_version set version_num = '451aebb31d03'")
-    command, environment = [sys.executable, "-m", "pipeline", "sync"], os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    done = python("-m", "pipeline", "sync")
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: sqlite:///")

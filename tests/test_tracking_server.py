@@ -1,6 +1,5 @@
 """Tracking against real servers, real locks and real stages."""
 
-import os
 import socket
 import sqlite3
 import subprocess
@@ -21,11 +20,10 @@ from pipeline.errors import UserError
 from pipeline.tracking import store as tracking
 from pipeline.tracking import sync
 from pipeline.training.run import RUN
+from tests.mlflow_runs import assert_every_metric_is_there_once, client, stored_runs
+from tests.processes import environment, process, wait_for
 from tests.servers import PASSWORD, MlflowServer, postgres, team_server
-from tests.test_sync import assert_every_metric_is_there_once
 from tests.tiny_params import tiny_params, train_variant
-
-ROOT = Path(__file__).parents[1]
 
 pytestmark = [pytest.mark.slow, pytest.mark.fault, pytest.mark.timeout(240)]
 
@@ -69,9 +67,9 @@ def test_the_train_stage_ends_while_the_store_still_hangs(store: Store) -> None:
     YAML().dump(tiny_params().model_dump(mode="json"), Path("params.yaml"))
     with socket.create_server(("127.0.0.1", 0)) as hanging, Path("errors").open("wb") as errors:
         url = f"http://127.0.0.1:{hanging.getsockname()[1]}"
-        environment = {"PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": url, "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+        patience = environment(MLFLOW_TRACKING_URI=url, MLFLOW_HTTP_REQUEST_TIMEOUT="20")
         stage = [sys.executable, "-m", "stages.train"]
-        subprocess.run(stage, env=os.environ | environment, stderr=errors, timeout=120, check=True)
+        subprocess.run(stage, env=patience, stderr=errors, timeout=120, check=True)
         assert (paths.seed("smoke", "baseline", 1) / RUN).exists()
         assert b"warning" not in Path("errors").read_bytes()  # the sending has not come to its end
         hanging.settimeout(60)
@@ -93,9 +91,8 @@ def test_a_database_that_another_process_has_locked_costs_one_warning(
     sync.run(background=True)
     train_variant(tiny_params(), "baseline")
     code = "import sqlite3; c = sqlite3.connect('mlflow.db'); c.execute('begin exclusive'); print(flush=True); input()"
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen([sys.executable, "-c", code], text=True, **pipes) as locker:  # type: ignore[call-overload]
-        locker.stdout.readline()
+    with process("-c", code) as locker:
+        wait_for(locker.stdout, "")
         capfd.readouterr()
         sync.run(background=True)
         (warning,) = capfd.readouterr().err.splitlines()
@@ -156,9 +153,8 @@ def test_eight_machines_that_send_the_same_runs_at_once_leave_one_of_each_also_i
     store: Store, team: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train_variant(tiny_params(), "baseline")
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     senders = [
-        subprocess.Popen([sys.executable, "-c", SENDER, str(k)], env=environment | {"DVC_ROOT": f"machine-{k}"})
+        subprocess.Popen([sys.executable, "-c", SENDER, str(k)], env=environment(DVC_ROOT=f"machine-{k}"))
         for k in range(8)
     ]
     try:
@@ -175,10 +171,8 @@ def test_eight_machines_that_send_the_same_runs_at_once_leave_one_of_each_also_i
     assert_every_metric_is_there_once()
     assert tracking.sync() == 0
 
-    client = mlflow.MlflowClient(paths.mlflow_store())
-    experiment = client.get_experiment_by_name(tracking.EXPERIMENT).experiment_id
-    run_id = client.search_runs([experiment])[0].info.run_id
-    client.log_text(run_id, "a figure", "figures/a.txt")  # through the server, into its folder
+    run_id = stored_runs()[0].info.run_id
+    client().log_text(run_id, "a figure", "figures/a.txt")  # through the server, into its folder
     assert [path.read_text() for path in Path("artifacts").rglob("a.txt")] == ["a figure"]
 
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "wrong")

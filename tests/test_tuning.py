@@ -1,41 +1,18 @@
 import os
 import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import mlflow
 import optuna
 import pandas as pd
 import pytest
+import pytorch_lightning as pl
 
 from pipeline import paths, tuning
 from pipeline.data.store import Store
 from pipeline.params import Params, read_yaml
 from pipeline.tracking import store as tracking
 from pipeline.training.runs import variant_settings
-from tests.tiny_params import tiny_params
-
-ROOT = Path(__file__).parents[1]
-BLOCK = {"epochs": 2, "seed": 5, "lr": [0.001, 0.1], "weight_decay": [0.00001, 0.01]}
-BLOCK |= {"batch": 1, "studies": ["baseline"], "random_trials": 2, "warmup_epochs": 1, "storage": None, "trials": 4}
-
-VICTIM = """
-import time
-import pytorch_lightning as pl
-from pipeline import tuning
-from pipeline.training import run
-from tests.test_tuning import BLOCK
-from tests.tiny_params import tiny_params
-
-class Slow(tuning.Pruning):
-    def on_train_batch_end(self, *args):
-        time.sleep(0.2)
-
-tuning.Pruning = Slow
-tuning.tune_variant(tiny_params(tune=BLOCK), "baseline")
-"""
+from tests.tiny_params import TUNE, tiny_params
 
 
 def trials() -> pd.DataFrame:
@@ -52,38 +29,37 @@ def test_no_trials_hand_on_the_papers_values(store: Store) -> None:
     assert trials().empty
 
 
-def test_trial_0_has_the_papers_values_and_the_best_ones_are_those_of_the_best_trial(store: Store) -> None:
-    tuning.tune_variant(tiny_params(tune=BLOCK), "baseline")
+def test_trial_0_has_the_papers_values_and_tuned_trains_with_the_best_trials_and_nothing_else_changed(
+    store: Store,
+) -> None:
+    params = tiny_params(tune=TUNE)
+    tuning.tune_variant(params, "baseline")
     first = trials().iloc[0]
     assert (first["number"], first["lr"], first["weight_decay"]) == (0, 0.01, 0.0005)
     finished = [trial for trial in study().get_trials() if trial.state.name == "COMPLETE"]
-    best = min(finished, key=lambda trial: (trial.value, trial.number))
-    assert read_yaml(paths.tune("smoke", "baseline") / "best.yaml") == {"train": best.params}
+    best = min(finished, key=lambda trial: (trial.value, trial.number)).params
+    assert read_yaml(paths.tune("smoke", "baseline") / "best.yaml") == {"train": best}
     assert list(trials()["state"].isin(["COMPLETE", "PRUNED"])) == [True] * 4
-
-
-def test_tuned_trains_with_the_best_values_and_nothing_else_changed(store: Store) -> None:
-    params = tiny_params(tune=BLOCK)
-    tuning.tune_variant(params, "baseline")
-    best = read_yaml(paths.tune("smoke", "baseline") / "best.yaml")["train"]
     tuned, baseline = variant_settings(params, "tuned"), variant_settings(params, "baseline")
     assert (tuned.train.lr, tuned.train.weight_decay) == (best["lr"], best["weight_decay"])
     assert tuned.model_copy(update={"train": baseline.train}) == baseline
 
 
-@pytest.mark.timeout(180)
 def test_an_interrupted_study_ends_with_the_same_best_values(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    params = tiny_params(tune=BLOCK)
-    victim = subprocess.Popen([sys.executable, "-c", VICTIM], env=os.environ | {"PYTHONPATH": str(ROOT)})
-    database = paths.state() / "optuna.db"
-    try:
-        while not database.exists() or under_way(database) != 2:
-            assert victim.poll() is None
-            time.sleep(0.05)
-        time.sleep(0.3)
-    finally:
-        victim.send_signal(signal.SIGKILL)
-        victim.wait()
+    params = tiny_params(tune=TUNE)
+
+    class Deadly(tuning.Pruning):
+        def on_train_batch_end(self, trainer: pl.Trainer, *_: object) -> None:
+            if self._trial.number == 2 and trainer.current_epoch == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    if (victim := os.fork()) == 0:
+        try:
+            tuning.Pruning = Deadly  # type: ignore[misc]
+            tuning.tune_variant(params, "baseline")
+        finally:
+            os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(victim, 0)[1]) == -signal.SIGKILL
     tuning.tune_variant(params, "baseline")
     interrupted = trials()
     assert list(interrupted["state"]).count("FAIL") == 1
@@ -96,18 +72,9 @@ def test_an_interrupted_study_ends_with_the_same_best_values(store: Store, monke
     pd.testing.assert_frame_equal(settled, trials()[columns])
 
 
-def under_way(database: Path) -> int:
-    """Number of the trial that runs; -1 before there is one."""
-    try:
-        storage = optuna.storages.RDBStorage(f"sqlite:///{database}", skip_table_creation=True)
-        (only,) = storage.get_all_studies()
-        return max(trial.number for trial in storage.get_all_trials(only._study_id))
-    except Exception:  # the tables are being made
-        return -1
-
-
+@pytest.mark.usefixtures("mlflow_tables")
 def test_every_trial_is_a_child_of_the_studys_mlflow_run(store: Store) -> None:
-    tuning.tune_variant(tiny_params(tune=BLOCK), "baseline")
+    tuning.tune_variant(tiny_params(tune=TUNE), "baseline")
     assert tracking.sync() == 5
     client = mlflow.MlflowClient(paths.mlflow_store())
     runs = client.search_runs([client.get_experiment_by_name(tracking.EXPERIMENT).experiment_id])
@@ -122,15 +89,15 @@ def test_every_trial_is_a_child_of_the_studys_mlflow_run(store: Store) -> None:
 
 
 def test_a_diverging_trial_counts_as_all_wrong_and_is_not_chosen(store: Store) -> None:
-    params = tiny_params(tune=BLOCK | {"trials": 1, "lr": [0.01, 1e7]}, train={"lr": 1e6})
+    params = tiny_params(tune=TUNE | {"trials": 1, "lr": [0.01, 1e7]}, train={"lr": 1e6})
     tuning.tune_variant(params, "baseline")
     assert trials()["value"].tolist() == [100.0]
 
 
 def test_the_same_trials_are_not_run_again_when_more_are_asked_for(store: Store) -> None:
-    tuning.tune_variant(tiny_params(tune=BLOCK | {"trials": 2}), "baseline")
+    tuning.tune_variant(tiny_params(tune=TUNE | {"trials": 2}), "baseline")
     before = trials()
-    tuning.tune_variant(tiny_params(tune=BLOCK | {"trials": 3}), "baseline")
+    tuning.tune_variant(tiny_params(tune=TUNE | {"trials": 3}), "baseline")
     pd.testing.assert_frame_equal(trials().iloc[:2], before)
     assert len(trials()) == 3
 
@@ -140,7 +107,7 @@ def goal_params(error: float) -> Params:
     recipe = {"title": "x", "section": "3", "description": "x"}
     goal = {"train": {"stop_at_train_error": error, "lr_drops": 0}}
     variants = {"baseline": {**recipe, "set": {}}, "fast": {**recipe, "set": goal}}
-    return tiny_params(tune=BLOCK | {"studies": ["fast"], "epochs": 3}, variants=variants)
+    return tiny_params(tune=TUNE | {"studies": ["fast"], "epochs": 3}, variants=variants)
 
 
 def test_a_variant_with_a_goal_is_tuned_to_reach_it_in_the_fewest_epochs(store: Store) -> None:

@@ -1,6 +1,5 @@
 """Tuning workers that share a study on a real PostgreSQL server."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -16,14 +15,13 @@ from optuna.trial import TrialState
 from pipeline import paths, tuning
 from pipeline.data.store import Store
 from pipeline.params import read_yaml
+from tests.processes import environment, process, wait_for
 from tests.servers import postgres
-from tests.test_tuning import BLOCK
-from tests.tiny_params import tiny_params
+from tests.tiny_params import TUNE, tiny_params
 
-ROOT = Path(__file__).parents[1]
 URL = "postgresql+psycopg:///optuna"
 TRIALS, WORKERS = 16, 8
-SHARED = BLOCK | {"storage": URL, "trials": TRIALS, "random_trials": 4}
+SHARED = TUNE | {"storage": URL, "trials": TRIALS, "random_trials": 4}
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -66,8 +64,8 @@ def the_study() -> optuna.Study:
 def test_eight_workers_share_a_study_and_one_that_is_killed_leaves_its_values_to_the_others(
     store: Store, database: None
 ) -> None:
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    workers = [subprocess.Popen([sys.executable, "-c", WORKER, str(k)], env=environment) for k in range(WORKERS)]
+    one_thread = environment(OMP_NUM_THREADS="1")
+    workers = [subprocess.Popen([sys.executable, "-c", WORKER, str(k)], env=one_thread) for k in range(WORKERS)]
     killed, paused = 3, 5
     try:
         while len(list(Path().glob("ready-*"))) < WORKERS:  # each is in a trial of its own
@@ -129,10 +127,8 @@ def test_a_worker_that_was_cut_off_as_its_trial_began_or_fails_leaves_nothing_ru
 def test_the_servers_lock_ends_with_the_process_that_holds_it(store: Store, database: None) -> None:
     held = f"with tuning.server_lock({URL!r}): print(flush=True); time.sleep(99)"
     code = f"import time\nfrom pipeline import tuning\n{held}"
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    with subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE) as holder:
-        assert holder.stdout
-        holder.stdout.readline()
+    with process("-c", code) as holder:
+        wait_for(holder.stdout, "")
         until = time.monotonic() + 1
         holder.send_signal(signal.SIGKILL)
         with tuning.server_lock(URL):

@@ -17,14 +17,14 @@ import pytest
 
 from pipeline import paths
 from pipeline.data.store import Store
+from pipeline.errors import UserError
 from pipeline.tools import ui
+from tests.processes import environment
 from tests.servers import free_port
-from tests.test_paths import ODD
-from tests.tiny import make_store
+from tests.tiny import ODD, make_store
 from tests.tiny_params import tiny_params, train_variant
 
 ROOT = Path(__file__).parents[1]
-UI = [sys.executable, "-m", "pipeline", "ui"]
 
 
 class Executed(Exception):
@@ -43,12 +43,10 @@ def nothing_executed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
 
 
-@pytest.mark.usefixtures("nothing_executed")
+@pytest.mark.usefixtures("nothing_executed", "mlflow_tables")
 def test_missing_runs_are_sent_and_mlflow_serves_them_to_this_machine_alone(
-    store: Store, capfd: pytest.CaptureFixture[str]
+    trained: Store, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    train_variant(tiny_params(seeds=[0]), "baseline")
-    capfd.readouterr()
     port = free_port()
     with pytest.raises(Executed) as executed:
         ui.serve(port)
@@ -57,7 +55,7 @@ def test_missing_runs_are_sent_and_mlflow_serves_them_to_this_machine_alone(
     assert (server.path, server.command) == (sys.executable, [sys.executable, *served])
     assert server.environment["MLFLOW_BACKEND_STORE_URI"] == paths.mlflow_store()
     sent, link = capfd.readouterr().out.splitlines()
-    assert sent.startswith("MLflow: 1 runs written")
+    assert sent.startswith("MLflow: 2 runs written")
     assert link.startswith(f"The runs: http://127.0.0.1:{port}/#/experiments/1/runs?")
 
 
@@ -82,17 +80,19 @@ def test_where_a_server_keeps_the_runs_its_address_is_printed_and_none_started(
     assert capfd.readouterr() == (f"The runs: {server.replace('secret', '***')}\n", "")
 
 
+@pytest.mark.usefixtures("nothing_executed")
 @pytest.mark.parametrize("listens_on", ["127.0.0.1", "0.0.0.0"])
-def test_a_port_that_is_taken_is_one_line_that_says_how_to_name_another(workplace: Path, listens_on: str) -> None:
+def test_a_port_that_is_taken_or_does_not_exist_is_one_line_that_says_how_to_name_another(
+    workplace: Path, listens_on: str
+) -> None:
     with socket.create_server((listens_on, 0)) as other:
-        port = other.getsockname()[1]
-        done = subprocess.run(
-            [*UI, "--port", str(port)], env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
-        )
-    assert (done.returncode, done.stdout) == (2, "")
-    (line,) = done.stderr.splitlines()
-    assert line.startswith(f"error: port {port} of 127.0.0.1 cannot be used (Address already in use)")
-    assert "`make ui PORT=...`" in line
+        taken = other.getsockname()[1]
+        for port, reason in ((taken, "Address already in use"), (70000, "there is no such"), (-1, "there is no such")):
+            with pytest.raises(UserError) as refused:
+                ui.serve(port)
+            assert str(refused.value).startswith(f"port {port} of 127.0.0.1 cannot be used ({reason}")
+            assert "`make ui PORT=...`" in str(refused.value)
+            assert "\n" not in str(refused.value)
 
 
 def test_a_port_that_was_just_left_can_be_used_again(
@@ -104,15 +104,6 @@ def test_a_port_that_was_just_left_can_be_used_again(
             server.accept()[0].close()  # who closes first keeps the address for a minute
     with pytest.raises(Executed):
         ui.serve(port)
-
-
-@pytest.mark.parametrize("port", ["70000", "-1"])
-def test_a_port_that_does_not_exist_is_one_line(workplace: Path, port: str) -> None:
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run([*UI, "--port", port], env=environment, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert done.stderr.startswith(f"error: port {port} of 127.0.0.1 cannot be used (there is no such port)")
-    assert done.stderr.count("\n") == 1
 
 
 def test_make_ui_works_in_a_path_with_spaces_and_takes_a_port(tmp_path: Path) -> None:
@@ -137,8 +128,8 @@ def test_the_real_server_shows_the_runs_of_a_repository_of_any_name(
     make_store(Path("prepared/fashion_mnist"))
     train_variant(tiny_params(seeds=[0]), "baseline")
     port = free_port()
-    command, environment = [*UI, "--port", str(port)], os.environ | {"PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, env=environment, start_new_session=True) as server:
+    command = [sys.executable, "-m", "pipeline", "ui", "--port", str(port)]
+    with subprocess.Popen(command, env=environment(), start_new_session=True) as server:
         try:
             address = f"http://127.0.0.1:{port}"
             while not answers(address):

@@ -1,45 +1,36 @@
-"""A made-up image store that a small net learns in seconds, and settings to go with it."""
+"""An image store that a small net learns in seconds, and settings and runs to go with it."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import pytest
 
-from pipeline.data.store import ARRAYS, Meta, Store
+from pipeline.data.store import ARRAYS, SPLITS, Meta, Store, write_noise
 from pipeline.params import Hardware, Settings
 from pipeline.runtime.files import sha256, write_json
+from pipeline.training.run import CHECKPOINT, HISTORY, Run, train
 
 IMAGE_SIZE, CROP_PX, CLASSES = 76, 67, 4
 CPU = Hardware(accelerator="cpu", threads=1)
+NUMBERS = ["epoch", "lr", "train_loss", "train_error_top1", "val_loss", "val_error_top1", "val_error_top5"]
+ODD = "a b%20c#d?e+f@g{h}[i]&j=k;l:m'n\"o$p\\q~ü桜%"  # a folder's name
 
 
 def make_store(folder: Path, train: int = 48, val: int = 16, test: int = 16, channels: int = 1) -> Store:
     """Classes differ in which quarter of the picture's height is bright: mirroring leaves that as it is."""
-    rng = np.random.default_rng(0)
-    for split, count in {"train": train, "val": val, "test": test}.items():
-        labels = np.arange(count) % CLASSES
-        images = rng.integers(0, 60, (count, IMAGE_SIZE, IMAGE_SIZE, channels))
-        quarter = IMAGE_SIZE // 4
-        for image, label in zip(images, labels, strict=True):
-            image[label * quarter : (label + 1) * quarter] += 150
-        (folder / split).mkdir(parents=True)
-        np.save(folder / split / "images.npy", images.astype(np.uint8))
-        np.save(folder / split / "labels.npy", labels.astype(np.int64))
-    pixels = np.load(folder / "train/images.npy")
-    np.save(folder / "mean_image.npy", pixels.mean(0).astype(np.float32))
-    meta = Meta(
-        dataset="fashion_mnist",
-        image_size=IMAGE_SIZE,
-        channels=channels,
-        classes=[f"class {label}" for label in range(CLASSES)],
-        counts={"train": train, "val": val, "test": test},
-        sources={},
-        rgb_eigenvectors=np.eye(3).tolist(),
-        rgb_std=[60.0, 20.0, 5.0],
-        skipped=[],
-        sha256={name: sha256(folder / name) for name in ARRAYS},
-    )
-    write_json(folder / "meta.json", meta.model_dump())
+    write_noise(folder, {"train": train, "val": val, "test": test}, IMAGE_SIZE, channels, CLASSES)
+    for split in SPLITS:
+        images = np.load(folder / split / "images.npy") // 4
+        for image, label in zip(images, np.load(folder / split / "labels.npy"), strict=True):
+            image[label * IMAGE_SIZE // CLASSES : (label + 1) * IMAGE_SIZE // CLASSES] += 150
+        np.save(folder / split / "images.npy", images)
+    np.save(folder / "mean_image.npy", np.load(folder / "train/images.npy").mean(0).astype(np.float32))
+    meta = Meta.model_validate_json((folder / "meta.json").read_text()).model_dump()
+    names = [f"class {label}" for label in range(CLASSES)]
+    sums = {name: sha256(folder / name) for name in ARRAYS}
+    write_json(folder / "meta.json", meta | {"dataset": "fashion_mnist", "classes": names, "sha256": sums})
     return Store.open(folder)
 
 
@@ -51,3 +42,40 @@ def settings(**changes: dict[str, Any]) -> Settings:
         "train": {"epochs": 3, "batch_images": 16},
     }
     return Settings.model_validate({name: block | changes.get(name, {}) for name, block in blocks.items()})
+
+
+def a_run(store: Store, seed: int = 0, hardware: Hardware = CPU, **changes: dict[str, Any]) -> Run:
+    """The baseline's run with `changes` to blocks of its settings."""
+    return Run("smoke", "baseline", "3", seed, settings(**changes), store, hardware)
+
+
+def numbers(folder: Path) -> pd.DataFrame:
+    """What a run measured, without its times."""
+    return pd.read_csv(folder / HISTORY)[NUMBERS]
+
+
+def damage(path: Path, how: str) -> None:
+    """Cut a file short in its middle, or flip a bit there."""
+    content = bytearray(path.read_bytes())
+    if how == "truncated":
+        del content[len(content) // 2 :]
+    else:
+        content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def interrupt_after_an_epoch(run: Run) -> None:
+    """Train until the second epoch begins, and leave the checkpoint of the first."""
+    import pytorch_lightning as pl
+
+    class Interruption(Exception):
+        pass
+
+    class Interrupt(pl.Callback):
+        def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+            if trainer.current_epoch == 1:
+                raise Interruption
+
+    with pytest.raises(Interruption):
+        train(run, [Interrupt()])
+    assert (run.folder / CHECKPOINT).exists()

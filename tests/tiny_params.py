@@ -3,11 +3,33 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from pipeline.evaluation.evaluate import evaluate_all
 from pipeline.params import Params, validate
 from pipeline.training.runs import train_all
 from tests.clone import ROOT, write_params
 from tests.tiny import IMAGE_SIZE, make_store, settings
+
+TUNE: dict[str, Any] = {  # a study of four trials
+    "studies": ["baseline"],
+    "trials": 4,
+    "epochs": 2,
+    "seed": 5,
+    "lr": [0.001, 0.1],
+    "weight_decay": [0.00001, 0.01],
+    "batch": 1,
+    "random_trials": 2,
+    "warmup_epochs": 1,
+    "storage": None,
+}
+
+
+def alone_in(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """Make `folder` the working directory, with resume folder and MLflow store of its own."""
+    patch.chdir(folder)
+    for name in ("DVC_ROOT", "ALEXNET_STATE", "MLFLOW_TRACKING_URI", "DVC_STAGE", "DVC_EXP_NAME"):
+        patch.delenv(name, raising=False)
 
 
 def make_stage(folder: Path, **changes: Any) -> None:
@@ -39,18 +61,7 @@ def tiny_params(**changes: Any) -> Params:
         **blocks.model_dump(),
         "seeds": [0, 1],
         "hardware": {"accelerator": "cpu", "threads": 1, "workers": 1},
-        "tune": {
-            "studies": ["baseline"],
-            "trials": 0,
-            "epochs": 2,
-            "seed": 5,
-            "lr": [0.001, 0.1],
-            "weight_decay": [0.00001, 0.01],
-            "batch": 1,
-            "random_trials": 2,
-            "warmup_epochs": 1,
-            "storage": None,
-        },
+        "tune": TUNE | {"trials": 0},
         "evaluate": {"ten_crop": ["baseline"], "analyses": [], "batch_images": 7},
         "variants": {"baseline": variant, "tuned": variant | {"study": "baseline"}},
         "departures": [],

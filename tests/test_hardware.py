@@ -1,4 +1,4 @@
-"""Threads and workers are as many as the process may use, not as the machine has."""
+"""Threads and workers are as many as the process may use, and a GPU that cannot be used is one message."""
 
 import os
 import subprocess
@@ -6,11 +6,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+from pipeline.errors import UserError
 from pipeline.params import Hardware
 from pipeline.runtime import cores
+from pipeline.runtime.cores import require_accelerator
+from tests.clone import ROOT
 
-ROOT = Path(__file__).parents[1]
 TRAINED_WITH = (
     "import torch; from pipeline.params import Hardware; from pipeline.runtime.hardware import set_threads; "
     "set_threads(Hardware().thread_count); print(torch.get_num_threads())"
@@ -66,3 +69,30 @@ def test_processes_of_one_machine_share_its_cores(monkeypatch: pytest.MonkeyPatc
     assert Hardware().thread_count == 8
     assert Hardware(devices=4).thread_count == 2
     assert Hardware(devices=4, threads=3).thread_count == 3
+
+
+@pytest.mark.parametrize(
+    ("cuda", "reason"), [(None, "is a build for the CPU alone; install a CUDA build"), ("13.0", "`nvidia-smi` tells")]
+)
+def test_the_message_tells_a_cpu_build_from_a_missing_driver(
+    monkeypatch: pytest.MonkeyPatch, cuda: str | None, reason: str
+) -> None:
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    monkeypatch.setattr(torch.version, "hip", None)
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    with pytest.raises(UserError, match=reason):
+        require_accelerator("gpu", 1)
+
+
+def test_more_devices_than_there_are_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
+    require_accelerator("gpu", 2)
+    with pytest.raises(UserError, match=r"hardware\.devices = 3: accepted is at most 2"):
+        require_accelerator("gpu", 3)
+
+
+def test_no_gpu_is_needed_where_none_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    for wanted in ("cpu", "auto"):
+        require_accelerator(wanted, 2)
