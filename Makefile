@@ -18,7 +18,7 @@ repro: repository $(VENV)/.installed ## from a clean checkout to the report (wha
 	  echo; cat "$$report/summary.md"; echo; echo "The report: $$report/report.md"
 
 test: $(VENV)/.installed-dev ## all tests but the slow ones, in one process for each core
-	pytest --numprocesses=auto --dist=loadgroup
+	pytest --numprocesses=auto
 
 test-slow: $(VENV)/.installed-dev ## the slow tests, and all that break something on purpose
 	pytest -m 'slow or fault' --faults=reports/faults.md

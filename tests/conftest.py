@@ -21,6 +21,13 @@ from tests.tiny import make_store
 from tests.tiny_params import alone_in, evaluate_variant, tiny_params, train_variant
 
 MOST_PROCESSES = 8  # of the tests, each of which takes a gibibyte of memory
+SHARING = {  # files whose tests share something costly, and what
+    **dict.fromkeys(("test_pipeline", "test_kills", "test_dvc_cache"), "the clone"),
+    "test_analyses": "trained nets",
+    "test_cluster": "Slurm",
+    "test_recompute": "complete runs",
+    "test_report": "complete runs and their report",
+}
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -29,12 +36,20 @@ def pytest_xdist_auto_num_workers() -> int:
     return min(usable_cores(), MOST_PROCESSES)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have the tests of the one clone run in one process, so that it is made once and nobody else changes it."""
-    for item in items:
-        if "clone" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("clone"))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Have tests that share something costly run in one process, so that it is made once; all others run anywhere."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            """Return the name of what shares a process. xdist_group, which would do, has no effect with pytest 9.2."""
+            file, _, test = nodeid.partition("::")
+            name = Path(file).stem
+            alone = test.startswith("test_images_where")  # these have clones of their own
+            return SHARING.get(name, nodeid) if not alone else nodeid
+
+    return Scheduling(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)

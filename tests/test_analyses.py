@@ -37,8 +37,6 @@ from pipeline.training.run import WEIGHTS
 from tests.tiny import CLASSES, CROP_PX, IMAGE_SIZE, make_store, settings
 from tests.tiny_params import alone_in, evaluate_variant, tiny_params, train_variant
 
-pytestmark = pytest.mark.xdist_group("analyses")  # which share trained nets
-
 CENTRE = (IMAGE_SIZE - CROP_PX) // 2
 
 
