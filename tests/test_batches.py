@@ -151,3 +151,76 @@ def test_processes_that_cut_ahead_change_no_byte(store: Store, monkeypatch: pyte
     for (x, labels), (cut_ahead, its_labels) in zip(alone, epoch(), strict=True):
         assert torch.equal(x, cut_ahead)
         assert torch.equal(labels, its_labels)
+
+
+def test_color_noise_has_the_covariance_of_the_pixels_along_axes_that_are_not_the_channels() -> None:
+    rotated = np.linalg.qr(np.random.default_rng(3).normal(size=(3, 3)))[0]  # columns: the axes
+    std = np.array([60.0, 20.0, 5.0])
+    _, draws = draw(0, 0, 100_000, MARGIN_PX, rotated * std, 0.1)
+    expected = 0.1**2 * rotated @ np.diag(std**2) @ rotated.T
+    assert np.abs(expected - np.diag(np.diag(expected))).max() > 1
+    found = np.cov(draws.color.astype(np.float64), rowvar=False)
+    np.testing.assert_allclose(found, expected, atol=0.02 * np.trace(expected))
+    np.testing.assert_allclose(draws.color.mean(0), 0, atol=0.05)
+    assert abs(np.corrcoef(draws.color[:, 0], draws.mirror)[0, 1]) < 0.02
+
+
+def whole_epoch(store: Store, seed: int, epoch: int, **changes: Any) -> dict[str, np.ndarray]:
+    """What an epoch does to each image, and the order in which it shows them."""
+    epochs = BatchSampler(store, settings(train={"batch_images": 7, **changes}), seed)
+    epochs.set_epoch(epoch)
+    plans = list(epochs)
+    joined = {name: np.concatenate([getattr(plan, name) for plan in plans]) for name in BatchSpec._fields[:-1]}
+    place = np.argsort(joined["images"])
+    return {"order": joined.pop("images"), **{name: values[place] for name, values in joined.items()}}
+
+
+def test_epochs_seeds_images_and_batches_have_an_order_crops_mirrors_and_noise_of_their_own(workplace: Any) -> None:
+    store = make_store(workplace / "color", channels=3)
+    first = whole_epoch(store, seed=0, epoch=0)
+    for other in (whole_epoch(store, seed=0, epoch=1), whole_epoch(store, seed=1, epoch=0)):
+        for name, values in first.items():
+            assert np.mean(values != other[name]) > 0.25, name
+    again = whole_epoch(store, seed=0, epoch=0)
+    assert all(np.array_equal(values, again[name]) for name, values in first.items())
+    for name in ("top", "left"):
+        assert len(set(first[name])) == MARGIN_PX + 1, name
+        assert len({tuple(part) for part in np.split(first[name][:42], 6)}) == 6, name  # no batch is as another
+    assert 10 < first["mirror"].sum() < 38
+    assert np.mean(first["top"] != first["left"]) > 0.5
+    assert len(np.unique(first["color"], axis=0)) == len(first["color"])
+
+
+def test_every_image_gets_the_noise_and_the_crop_that_the_epoch_drew_for_it(workplace: Any) -> None:
+    axes = np.linalg.qr(np.random.default_rng(4).normal(size=(3, 3)))[0]
+    store = make_store(workplace / "color", channels=3)
+    meta = store.meta.model_copy(update={"rgb_eigenvectors": axes.tolist()})
+    object.__setattr__(store, "meta", meta)
+    for batch_images in (7, 48):
+        found = whole_epoch(store, seed=2, epoch=5, batch_images=batch_images)
+        order, draws = draw(2, 5, 48, MARGIN_PX, axes * np.array([60.0, 20.0, 5.0]), 0.1)
+        assert np.array_equal(found["order"], order)
+        for name in ("top", "left", "mirror", "color"):
+            assert np.array_equal(found[name], getattr(draws, name)), name
+
+
+@pytest.mark.parametrize(("reading", "divisor"), [("printed", 1.0), ("coded", 1.1)])
+def test_noisy_images_are_divided_as_the_reading_has_it(store: Store, reading: str, divisor: float) -> None:
+    epochs = BatchSampler(store, settings(recipe={"color_noise": reading}), seed=0)
+    assert {plan.divisor for plan in epochs} == {divisor}
+
+
+def test_a_batch_is_the_planned_crop_minus_the_mean_image_at_its_place_then_mirrored_then_noisy(workplace: Any) -> None:
+    store = make_store(workplace / "color", channels=3)
+    canvas = np.load(store.folder / "train/images.npy").astype(np.float64) - store.mean_image
+    assert np.abs(store.mean_image[1:] - store.mean_image[:-1]).max() > 10  # another place has another mean
+    epochs = BatchSampler(store, settings(train={"batch_images": 48}, recipe={"color_noise": "coded"}), seed=1)
+    (planned,) = epochs
+    x, _ = batch(store, planned)
+    assert planned.color is not None
+    for place, image in enumerate(planned.images):
+        top, left = planned.top[place], planned.left[place]
+        crop = canvas[image, top : top + CROP_PX, left : left + CROP_PX]
+        crop = crop[:, ::-1] if planned.mirror[place] else crop
+        expected = (crop + planned.color[place]) / 1.1
+        np.testing.assert_allclose(x[place].permute(1, 2, 0).numpy(), expected, atol=1e-3)

@@ -1,3 +1,4 @@
+import csv
 import re
 from pathlib import Path
 
@@ -132,3 +133,19 @@ def test_figures_are_those_of_the_fact_sheet() -> None:
 def test_what_the_fact_sheet_has_from_memory_is_marked() -> None:
     for names, (says, _, correction) in zip(ROWS, rows(5), strict=True):
         assert any(STATEMENTS[name].unverified for name in names) == ("*mem*" in correction), says
+
+
+def told(statement: Statement) -> str:
+    return " ".join((statement.says, statement.because, statement.finding.text if statement.finding else ""))
+
+
+def test_words_figures_and_marks_are_those_of_the_fact_check() -> None:
+    """tests/data/article.csv was typed in from the sources that the statements were checked against."""
+    with (Path(__file__).with_name("data") / "article.csv").open(newline="") as file:
+        checked = list(csv.DictReader(file))
+    assert [row["id"] for row in checked] == list(STATEMENTS)
+    for row in checked:
+        statement = STATEMENTS[row["id"]]
+        assert statement.verdict == row["verdict"], row["id"]
+        assert statement.unverified == (row["unverified"] == "yes"), row["id"]
+        assert numbers(told(statement)) == [float(figure) for figure in row["figures"].split()], row["id"]
