@@ -34,7 +34,7 @@ from pipeline.report.figures.analysis_figures import ensemble_size, halved_net, 
 from pipeline.runtime.files import sha256, write_json
 from pipeline.runtime.random_streams import seed_of
 from pipeline.training.run import WEIGHTS
-from tests.tiny import CLASSES, CROP_PX, IMAGE_SIZE, make_store, settings
+from tests.tiny import CLASSES, COUNTS, CROP_PX, IMAGE_SIZE, make_store, settings
 from tests.tiny_params import alone_in, evaluate_variant, tiny_params, train_variant
 
 CENTRE = (IMAGE_SIZE - CROP_PX) // 2
@@ -120,7 +120,7 @@ def test_neighbors_in_the_last_hidden_layer_and_in_pixels_are_sklearns(
         }
     labels = {split: store.split(split).labels for split in ("train", "test")}
     assert isinstance(net[-1], nn.Linear)
-    assert found["queries"] == 16
+    assert found["queries"] == COUNTS["test"]
     for space, (train, test) in spaces.items():
         nearest = NearestNeighbors(n_neighbors=6, algorithm="brute").fit(train.astype(float))
         expected = nearest.kneighbors(test.astype(float), return_distance=False)
@@ -145,7 +145,7 @@ def test_the_unshifted_error_is_the_one_crop_error(store: Store, net: nn.Sequent
     probabilities = class_probabilities(net, store, "test", CROP_PX, one_crop(IMAGE_SIZE, CROP_PX), 7)
     expected = metrics(prediction_table(probabilities, torch.from_numpy(store.split("test").labels)))
     assert found["shifts"][0] == {"share": 0, "px": 0, "error_top1": expected["error_top1"]}
-    assert (found["images"], found["chance"]) == (16, 75)
+    assert (found["images"], found["chance"]) == (COUNTS["test"], 75)
 
 
 def test_shifted_crops_are_those_cut_by_hand_from_a_padded_canvas(store: Store, net: nn.Sequential) -> None:
@@ -156,7 +156,7 @@ def test_shifted_crops_are_those_cut_by_hand_from_a_padded_canvas(store: Store, 
     for point, px in zip(found["shifts"][1:], (8, 17, 25), strict=True):
         errors = []
         for top, left in ((CENTRE - px, CENTRE), (CENTRE + px, CENTRE), (CENTRE, CENTRE - px), (CENTRE, CENTRE + px)):
-            crop = np.zeros((16, CROP_PX, CROP_PX, 1), np.float32)
+            crop = np.zeros((COUNTS["test"], CROP_PX, CROP_PX, 1), np.float32)
             for y, x in product(range(CROP_PX), range(CROP_PX)):
                 if 0 <= top + y < IMAGE_SIZE and 0 <= left + x < IMAGE_SIZE:
                     crop[:, y, x] = images[:, top + y, left + x]
@@ -327,7 +327,7 @@ def test_what_a_net_or_its_images_lack_is_a_reason(store: Store, architecture: s
     found = analyze(net, store, 24, seed=0, batch_images=7)
     assert found["dropout_test_half"] == {"reason": "the net has no dropout"}
     assert found["gpu_specialisation"] == {"reason": "the images are grey"}
-    assert found["nn_4096"]["queries"] == found["off_centre"]["images"] == 16
+    assert found["nn_4096"]["queries"] == found["off_centre"]["images"] == COUNTS["test"]
 
 
 def test_analyses_have_the_same_bytes_each_time_whatever_the_global_generator_holds(store: Store) -> None:

@@ -11,7 +11,7 @@ from pipeline.data.store import Store
 from pipeline.evaluation.metrics import metrics
 from pipeline.evaluation.predict import class_probabilities, load_net, prediction_table
 from pipeline.training.run import WEIGHTS
-from tests.tiny import CROP_PX, IMAGE_SIZE, numbers, settings
+from tests.tiny import COUNTS, CROP_PX, IMAGE_SIZE, numbers, settings
 
 
 def test_errors_and_loss_are_sklearns() -> None:
@@ -47,7 +47,7 @@ def test_ten_crops_are_the_mean_of_ten_softmaxes_cut_by_hand(trained: Store) -> 
     images = torch.from_numpy(np.load(store.folder / "test/images.npy").astype(np.float32) - store.mean_image)
     images = images.permute(0, 3, 1, 2)
     end, center = IMAGE_SIZE - CROP_PX, (IMAGE_SIZE - CROP_PX) // 2
-    total = torch.zeros(16, 4)
+    total = torch.zeros(COUNTS["test"], 4)
     for top, left in ((0, 0), (0, end), (end, 0), (end, end), (center, center)):
         crop = images[:, :, top : top + CROP_PX, left : left + CROP_PX]
         with torch.no_grad():
@@ -63,10 +63,10 @@ def test_every_image_of_every_split_is_predicted_and_the_metrics_are_theirs(eval
         (seed, split, views): count
         for seed in (0, 1)
         for split, views, count in (
-            ("train", "one_crop", 48),
-            ("val", "one_crop", 16),
-            ("test", "one_crop", 16),
-            ("test", "ten_crop", 16),
+            ("train", "one_crop", COUNTS["train"]),
+            ("val", "one_crop", COUNTS["val"]),
+            ("test", "one_crop", COUNTS["test"]),
+            ("test", "ten_crop", COUNTS["test"]),
         )
     }
     wrong = (predictions["top1"] != predictions["label"]).groupby(

@@ -19,14 +19,14 @@ from tests.tiny import CPU, a_run, make_store, settings
 def test_settings_seed_data_and_the_order_of_sums_tell_runs_apart_and_names_do_not(store: Store) -> None:
     same = [a_run(store), Run("embedded", "renamed", "4", 0, settings(), store, CPU)]
     same += [a_run(store, hardware=CPU.model_copy(update={"workers": 5}))]
-    same += [a_run(make_store(Path("more"), test=24))]  # test images are none of a run's
+    same += [a_run(make_store(Path("more"), test=36))]  # test images are none of a run's
     assert len({run.fingerprint for run in same}) == 1
     others = [
         a_run(store, seed=1),
         a_run(store, net={"pool_px": 2}),
         a_run(store, recipe={"lrn_alpha": "coded"}),
         a_run(make_store(Path("other training images"), train=52)),
-        a_run(make_store(Path("other validation images"), val=20)),
+        a_run(make_store(Path("other validation images"), val=24)),
         *(
             a_run(store, hardware=CPU.model_copy(update=more))
             for more in ({"threads": 2}, {"devices": 2}, {"nodes": 3})

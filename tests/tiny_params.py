@@ -9,7 +9,7 @@ from pipeline.evaluation.evaluate import evaluate_all
 from pipeline.params import Params, validate
 from pipeline.training.runs import train_all
 from tests.clone import ROOT, write_params
-from tests.tiny import IMAGE_SIZE, make_store, settings
+from tests.tiny import COUNTS, IMAGE_SIZE, make_store, settings
 
 TUNE: dict[str, Any] = {  # a study of four trials
     "studies": ["baseline"],
@@ -53,9 +53,9 @@ def tiny_params(**changes: Any) -> Params:
             "folder": None,
             "dataset": "fashion_mnist",
             "image_size": IMAGE_SIZE,
-            "train_images": 48,
-            "validation_images": 16,
-            "test_images": 16,
+            "train_images": COUNTS["train"],
+            "validation_images": COUNTS["val"],
+            "test_images": COUNTS["test"],
             "split_seed": 0,
         },
         **blocks.model_dump(),

@@ -1,0 +1,336 @@
+"""Who reads a split, a seed, an epoch or a view reads the right one: each has numbers of its own here."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from pipeline import paths, tuning
+from pipeline.claims.results import collect
+from pipeline.data.loader import WHOLE
+from pipeline.data.store import Store
+from pipeline.evaluation.evaluate import evaluate_all
+from pipeline.models.build import build
+from pipeline.params import Params
+from pipeline.report import tables, training_tables, variant_tables
+from pipeline.report.figures.curve_figures import curves
+from pipeline.tracking.records import read
+from pipeline.training import module
+from pipeline.training.module import Classifier, Images
+from tests.fake_runs import fake_params
+from tests.synthetic import results as made_up
+from tests.tiny import CLASSES, COUNTS, CROP_PX, IMAGE_SIZE, LABELS, make_store, settings
+from tests.tiny_params import alone_in, only, tiny_params
+
+SEEDS = (0, 1, 2)
+END, CENTER = IMAGE_SIZE - CROP_PX, (IMAGE_SIZE - CROP_PX) // 2
+ONE_CROP = [(CENTER, CENTER, False)]
+CORNERS = [(0, 0), (0, END), (END, 0), (END, END), (CENTER, CENTER)]
+TEN_CROPS = [(top, left, mirror) for top, left in CORNERS for mirror in (False, True)]
+LOOKS = (("train", "one_crop"), ("val", "one_crop"), ("test", "one_crop"), ("test", "ten_crop"))
+
+
+def unlike_net(seed: int, store: Store) -> nn.Sequential:
+    """A net that is sure of most images, often wrongly, and that sees another crop or another seed's net otherwise."""
+    generator = torch.Generator().manual_seed(seed)
+    net = build(settings(), CLASSES).eval()
+    pixels = store.split("train").images[:, CENTER : CENTER + CROP_PX, CENTER : CENTER + CROP_PX].astype(np.float32)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            spread = 3 / np.sqrt(parameter[0].numel()) if parameter.ndim > 1 else 0.3
+            parameter.normal_(0, spread, generator=generator)
+        logits = net(torch.from_numpy(pixels - pixels.mean(0)).permute(0, 3, 1, 2))
+        scale = 3 / logits.std(0)
+        net.fc8.weight.mul_(scale[:, None])
+        net.fc8.bias.sub_(logits.mean(0)).mul_(scale)
+    return net
+
+
+def params() -> Params:
+    return only(tiny_params(seeds=list(SEEDS)), "baseline")
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A place where nets that nobody trained are evaluated: one for each seed."""
+    folder = tmp_path_factory.mktemp("unlike")
+    with pytest.MonkeyPatch.context() as patch:
+        alone_in(folder, patch)
+        store = make_store(folder / "prepared/fashion_mnist")
+        for seed in SEEDS:
+            run = paths.seed("smoke", "baseline", seed)
+            run.mkdir(parents=True)
+            weights = {name: tensor.contiguous() for name, tensor in unlike_net(seed, store).state_dict().items()}
+            save_file(weights, run / "model.safetensors")
+            facts = {"fingerprint": f"net-{seed}", "status": "finished", "settings": settings().model_dump()}
+            (run / "run.json").write_text(json.dumps(facts))
+        evaluate_all(params())
+    return folder
+
+
+def by_hand(folder: Path, seed: int, split: str, views: str) -> Tensor:
+    """Softmax averaged over crops that are cut here, (images, classes)."""
+    data = folder / "prepared/fashion_mnist"
+    images = np.load(data / split / "images.npy").astype(np.float32) - np.load(data / "mean_image.npy")
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2)
+    net = build(settings(), CLASSES).eval()
+    net.load_state_dict(load_file(folder / paths.seed("smoke", "baseline", seed) / "model.safetensors"))
+    seen = []
+    for top, left, mirror in ONE_CROP if views == "one_crop" else TEN_CROPS:
+        crop = pixels[:, :, top : top + CROP_PX, left : left + CROP_PX]
+        with torch.no_grad():
+            seen.append(net(crop.flip(3) if mirror else crop).softmax(1))
+    return torch.stack(seen).double().mean(0)
+
+
+def labels_of(split: Any) -> Tensor:
+    return torch.from_numpy(np.resize(LABELS[split], COUNTS[split]))
+
+
+def test_predictions_errors_and_metrics_are_those_of_each_seeds_net_on_each_split_and_view(evaluated: Path) -> None:
+    out = evaluated / paths.evaluation("smoke", "baseline")
+    table, seeds = pd.read_parquet(out / "predictions.parquet"), json.loads((out / "seeds.json").read_text())
+    errors: dict[tuple[str, str], list[float]] = {look: [] for look in LOOKS}
+    losses = []
+    for seed in SEEDS:
+        for split, views in LOOKS:
+            chosen = table[(table["seed"] == seed) & (table["split"] == split) & (table["views"] == views)]
+            expected, labels = by_hand(evaluated, seed, split, views), labels_of(split)
+            own = expected.gather(1, labels[:, None])[:, 0]
+            assert chosen["index"].tolist() == list(range(COUNTS[split]))  # type: ignore[index]
+            assert chosen["label"].tolist() == labels.tolist()
+            np.testing.assert_allclose(chosen["p_label"], own, atol=1e-4)
+            assert chosen["top1"].tolist() == expected.argmax(1).tolist()
+            assert chosen["rank"].tolist() == (expected > own[:, None]).sum(1).tolist()
+            found, wrong = seeds[str(seed)][split][views], 100 * float((expected.argmax(1) != labels).double().mean())
+            assert found["error_top1"] == pytest.approx(wrong)
+            assert found["loss"] == pytest.approx(float(-own.log().mean()), rel=1e-3)
+            errors[split, views].append(wrong)
+            losses.append(round(found["loss"], 2))
+    assert len({np.mean(of_look) for of_look in errors.values()}) == len(LOOKS)
+    assert len(set(losses)) == len(losses)  # every seed, split and view has another
+    shown = json.loads((evaluated / paths.metrics("smoke")).read_text())
+    for (split, views), of_seeds in errors.items():
+        assert shown["baseline"][f"{split}_{views}_error_top1"] == pytest.approx(np.mean(of_seeds), abs=1e-4)
+    assert shown["test_error_top1"]["baseline"] == pytest.approx(np.mean(errors["test", "one_crop"]), abs=1e-4)
+
+
+def test_ten_crops_averaged_as_logits_would_give_other_probabilities(evaluated: Path) -> None:
+    """Which the test above would notice."""
+    probabilities = by_hand(evaluated, 0, "test", "one_crop")
+    assert probabilities.amax(1).mean() > 0.6
+    net = unlike_net(0, Store.open(evaluated / "prepared/fashion_mnist"))
+    images = np.load(evaluated / "prepared/fashion_mnist/test/images.npy").astype(np.float32)
+    mean = np.load(evaluated / "prepared/fashion_mnist/mean_image.npy")
+    pixels = torch.from_numpy(images - mean).permute(0, 3, 1, 2)
+    crops = [pixels[:, :, top : top + CROP_PX, left : left + CROP_PX] for top, left in CORNERS]
+    with torch.no_grad():
+        logits = torch.stack([net(view) for crop in crops for view in (crop, crop.flip(3))]).mean(0)
+    assert (logits.softmax(1) - by_hand(evaluated, 0, "test", "ten_crop")).abs().max() > 0.05
+
+
+# ---- training
+
+
+@pytest.fixture
+def images(store: Store) -> Images:
+    return Images(store, settings(train={"batch_images": 7}), seed=3)
+
+
+def test_validation_sees_the_validation_images_through_their_centers_in_order(store: Store, images: Images) -> None:
+    seen = [images.on_after_batch_transfer(batch, 0) for batch in images.val_dataloader()]
+    pixels = np.load(store.folder / "val/images.npy").astype(np.float32) - np.load(store.folder / "mean_image.npy")
+    expected = pixels[:, CENTER : CENTER + CROP_PX, CENTER : CENTER + CROP_PX].transpose(0, 3, 1, 2)
+    np.testing.assert_array_equal(torch.cat([x for x, _ in seen]).numpy(), expected)
+    assert torch.equal(torch.cat([labels for _, labels in seen]), labels_of("val"))
+
+
+def test_training_sees_every_training_image_once_with_its_own_label(store: Store, images: Images) -> None:
+    loader = images.train_dataloader()
+    plans = list(loader.sampler)  # type: ignore[call-overload]
+    order = np.concatenate([plan.images for plan in plans])
+    assert sorted(order) == list(range(COUNTS["train"]))
+    pixels, labels = (np.load(store.folder / f"train/{kind}.npy") for kind in ("images", "labels"))
+    for plan, cut in zip(plans, loader, strict=True):
+        assert cut.labels.tolist() == labels[plan.images].tolist()
+        for place, image in enumerate(plan.images):
+            top, left = plan.top[place], plan.left[place]
+            window = pixels[image, top : top + CROP_PX, left : left + CROP_PX]
+            np.testing.assert_array_equal(cut.pixels[place].permute(1, 2, 0).numpy(), window)
+    assert images._share == WHOLE
+
+
+def test_a_seed_has_its_own_initial_weights_in_every_layer_whatever_the_global_generator_holds() -> None:
+    nets = []
+    for seed, other in ((0, 1), (0, 2), (1, 2)):
+        torch.manual_seed(other)
+        nets.append(Classifier(settings(), CLASSES, seed).net.state_dict())
+    for name, weight in nets[0].items():
+        assert torch.equal(weight, nets[1][name]), name
+        if name.endswith("weight"):
+            assert not torch.equal(weight, nets[2][name]), name
+
+
+def test_each_seed_epoch_and_batch_silences_units_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: dict[tuple[int, int, int], int] = {}
+    for seed, epoch, batch in ((0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0), (0, 1, 1)):
+        net = Classifier(settings(), CLASSES, seed)
+        monkeypatch.setattr(Classifier, "current_epoch", epoch)
+        monkeypatch.setattr(module, "seed_dropout", lambda _, s, key=(seed, epoch, batch): drawn.update({key: s}))
+        net.trainer = type("Trainer", (), {"global_step": 1, "barebones": False})()  # type: ignore[assignment]
+        net.training_step((torch.zeros(2, 1, CROP_PX, CROP_PX), torch.tensor([0, 1])), batch)
+    assert len(set(drawn.values())) == len(drawn) == 5
+
+
+# ---- tuning
+
+
+HISTORY = pd.DataFrame(
+    {"epoch": [1, 2, 3], "train_error_top1": [60.0, 30.0, 11.0], "val_error_top1": [50.0, 33.0, 37.0]}
+)
+
+
+def facts(stopped: str, status: str = "finished") -> dict[str, Any]:
+    return {"status": status, "stopped": stopped, "settings": {"train": {"epochs": 9}}}
+
+
+def test_a_trial_is_worth_its_last_validation_error_or_the_epochs_to_its_goal() -> None:
+    assert tuning.LEAST_ERROR.value(HISTORY, facts("budget")) == 37.0
+    assert tuning.LEAST_ERROR.value(HISTORY, facts("diverged", "failed")) == 100.0
+    assert tuning.SOONEST_GOAL.value(HISTORY, facts("goal")) == 3.0
+    assert tuning.SOONEST_GOAL.value(HISTORY, facts("budget")) == pytest.approx(9.11)
+    assert tuning.SOONEST_GOAL.value(HISTORY, facts("diverged", "failed")) == pytest.approx(10.0)
+
+
+def test_a_trial_reports_each_epochs_validation_error_or_its_training_error_where_it_has_a_goal() -> None:
+    for objective, column in ((tuning.LEAST_ERROR, "val_error_top1"), (tuning.SOONEST_GOAL, "train_error_top1")):
+        assert objective.monitor == column
+
+
+def test_a_study_is_tuned_on_the_variants_own_settings_with_the_studys_epochs() -> None:
+    goal = {"set": {"train": {"stop_at_train_error": 25.0, "lr": 0.004}}, "title": "x", "section": "3"}
+    variants = {"baseline": tiny_params().variants["baseline"].model_dump(), "fast": goal | {"description": "x"}}
+    subject = tuning.Subject(tiny_params(variants=variants), "fast")
+    chosen = subject.settings({"lr": 0.07})
+    assert (chosen.train.lr, chosen.train.epochs, chosen.train.stop_at_train_error) == (0.07, 2, 25.0)
+    assert subject.paper_values == {"lr": 0.004}
+    assert subject.objective is tuning.SOONEST_GOAL
+    assert tuning.Subject(tiny_params(variants=variants), "baseline").objective is tuning.LEAST_ERROR
+
+
+# ---- MLflow
+
+
+ERRORS = {0: (20.0, 31.0, 25.0), 1: (25.0, 29.0, 20.0), 2: (30.0, 30.0, 30.0)}  # train, val, test; val's middle: seed 2
+
+
+def write_run(seed: int, train: float, val: float, test: float) -> dict[str, Any]:
+    """A run's files, and its part of seeds.json."""
+    run = paths.seed("smoke", "baseline", seed)
+    run.mkdir(parents=True)
+    columns = ("lr", "train_loss", "train_error_top1", "val_loss", "val_error_top1", "val_error_top5")
+    rows = [
+        {"epoch": epoch, "time_ms": 1000 * seed + epoch}
+        | {name: 100 * seed + 10 * place + epoch for place, name in enumerate(columns)}
+        for epoch in (1, 2)
+    ]
+    pd.DataFrame(rows).to_csv(run / "history.csv", index=False)
+    save_file({"weight": torch.tensor([float(seed)])}, run / "model.safetensors")
+    told = {"fingerprint": f"net-{seed}", "scale": "smoke", "variant": "baseline", "section": "3", "seed": seed}
+    told |= {"status": "finished", "stopped": "budget", "epochs": 2, "started_ms": 5, "finished_ms": 7 + seed}
+    (run / "run.json").write_text(json.dumps(told | {"settings": {"train": {"lr": 0.01}}, "origin": {}}))
+    found: dict[str, Any] = {"status": "finished"}
+    for split, error in (("train", train), ("val", val), ("test", test)):
+        found[split] = {"one_crop": {"error_top1": error, "error_top5": error / 2, "loss": error / 7}}
+    found["test"]["ten_crop"] = {"error_top1": test - 2, "error_top5": test / 4, "loss": test / 9}
+    return found
+
+
+def test_every_run_shows_its_own_seeds_curves_and_errors_and_the_middle_validation_error_its_model(
+    workplace: Path,
+) -> None:
+    measured = {seed: write_run(seed, *errors) for seed, errors in ERRORS.items()}
+    out = paths.evaluation("smoke", "baseline")
+    out.mkdir(parents=True)
+    (out / "seeds.json").write_text(json.dumps(measured))
+    records, problems = read(Path("runs"))
+    assert problems == []
+    assert [record.fingerprint for record in records] == ["net-0", "net-1", "net-2"]
+    for seed, record in enumerate(records):
+        assert (record.tags["seed"], record.params["seed"]) == (str(seed), seed)
+        points = {(point.key, point.epoch): point.value for point in record.points}
+        assert len(points) == len(record.points)
+        history = pd.read_csv(paths.seed("smoke", "baseline", seed) / "history.csv").set_index("epoch")
+        for epoch in (1, 2):
+            for name in ("lr", "train_loss", "train_error_top1", "val_loss", "val_error_top1", "val_error_top5"):
+                assert points[name, epoch] == history.loc[epoch, name]
+        for split, views in LOOKS:
+            for name, value in measured[seed][split][views].items():
+                assert points[f"{split}/{views}/{name}", 2] == value
+        assert record.model_of == (paths.seed("smoke", "baseline", 2) if seed == 2 else None)
+    assert collect(params(), Path()).median_seed("baseline") == 2
+
+
+# ---- the report
+
+
+def errors_frame(variants: list[str], seeds: list[int]) -> pd.DataFrame:
+    """Every look of every variant and seed has an error of its own."""
+    rows, value = [], 10.0
+    for variant in variants:
+        for split, views in LOOKS:
+            for top in (1, 5):
+                for seed in seeds:
+                    value += 0.37 + 0.11 * (seed % 2)
+                    rows.append((variant, seed, split, views, f"error_top{top}", round(value, 4)))
+    return pd.DataFrame(rows, columns=["variant", "seed", "split", "views", "metric", "value"])
+
+
+def test_tables_have_each_splits_and_views_own_errors() -> None:
+    params = fake_params()
+    table = errors_frame(list(params.variants), params.seeds)
+    results = replace(made_up(params), errors=table, meta={"classes": [str(k) for k in range(20)]})
+    means = table.groupby(["variant", "split", "views", "metric"])["value"].mean()
+
+    def cells(text: str, *first: str) -> list[str]:
+        lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
+        (found,) = [line for line in lines if tuple(line[: len(first)]) == first]
+        return found
+
+    for views, crops in (("one_crop", "one crop"), ("ten_crop", "ten crops")):
+        for top, printed in (
+            (1, {"one_crop": "39.0", "ten_crop": "37.5"}),
+            (5, {"one_crop": "18.3", "ten_crop": "17.0"}),
+        ):
+            line = cells(tables.headline(results), f"top-{top}, {crops}")
+            assert line[1] == printed[views]
+            assert line[2] == ({1: "40.7", 5: "18.2"}[top] if views == "ten_crop" else "–")
+            assert line[3].startswith(f"{means['baseline', 'test', views, f'error_top{top}']:.2f} ±")
+    for variant in ("baseline", "no_dropout"):
+        for split, name in (("train", "training"), ("val", "validation"), ("test", "test")):
+            line = cells(tables.arms(results, "dropout_overfit"), variant, name)
+            assert [cell.split(" ±")[0] for cell in line[2:]] == [
+                f"{means[variant, split, 'one_crop', f'error_top{top}']:.2f}" for top in (1, 5)
+            ]
+        test, train = (means[variant, split, "one_crop", "error_top1"] for split in ("test", "train"))
+        line = cells(variant_tables.every_variant(results), variant)
+        assert (line[3].split(" ±")[0], line[4]) == (f"{test:.2f}", f"{test - train:.2f}")
+        line = cells(training_tables.course(results, [variant]), variant)
+        assert line[-2:] == [f"{means[variant, split, 'one_crop', 'error_top1']:.2f}" for split in ("train", "val")]
+
+
+def test_curves_end_with_the_last_epochs_validation_and_training_error() -> None:
+    results = made_up(fake_params())
+    drawn = curves(results)
+    assert not isinstance(drawn, str)
+    last = results.histories[results.histories["epoch"] == results.histories["epoch"].max()]
+    for variant in ("baseline", "no_dropout"):
+        of_variant = last[last["variant"] == variant][["val_error_top1", "train_error_top1"]].mean()
+        assert f"{variant} {of_variant.iloc[0]:.1f} / {of_variant.iloc[1]:.1f}" in drawn[1]
