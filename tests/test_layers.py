@@ -12,6 +12,8 @@ from pipeline.models.alexnet import ColumnLinear, Divide, Dropout, FirstConv
 from pipeline.models.build import build
 from pipeline.models.response_norm import BETA, ResponseNorm, WithinMapNorm
 from pipeline.models.small_nets import LocalConv2d, ThreeChannels
+from pipeline.paper.net import full_size_table, paper_net
+from pipeline.paper.recipe import DROPOUT_P, LR_DROP_FACTOR, LR_DROPS, LRN_K, LRN_N, both_readings
 from tests.tiny import settings
 
 READINGS = ("printed", "coded")
@@ -98,6 +100,36 @@ def the_papers(reading: str, pool: str = POOL, activation: str = "relu") -> dict
 def full(chosen: Any) -> dict[str, str]:
     with torch.device("meta"):
         return layers(build(chosen, classes=1000))
+
+
+def test_the_two_readings_are_those_of_the_paper_and_of_its_authors_source() -> None:
+    found = {name: (item["printed"], item["coded"]) for name, item in both_readings().model_dump().items()}
+    assert found == {
+        "weight_std": (STD["printed"], STD["coded"]),
+        "bias_rule": (
+            {"lr_factor": 1.0, "decays": True, "drops": True},
+            {"lr_factor": 2.0, "decays": False, "drops": False},
+        ),
+        "lrn_alpha": (1e-4, 1e-4 / 5),
+        "lrn_columns": (1, 2),
+        "first_norm": ("after_activation", "before_activation"),
+        "second_norm": (None, {"n": 5, "k": 1.0, "alpha": 1e-3 / 25}),
+        "color_noise": ({"until": 1.0, "divisor": 1.0}, {"until": 0.75, "divisor": 1.1}),
+        "crop_sharing": (1, 32),
+    }
+    assert (LRN_N, LRN_K, DROPOUT_P, LR_DROPS, LR_DROP_FACTOR) == (5, 2.0, 0.5, 3, 10)
+
+
+def test_figure_2_gives_each_layer_the_neurons_typed_in() -> None:
+    figure2 = [253_440, 186_624, 64_896, 64_896, 43_264, 4096, 4096, 1000]
+    assert [row["figure2_neurons"] for row in full_size_table()] == figure2
+    counted = [290_400, *figure2[1:]]
+    assert [row["neurons"] for row in full_size_table()] == counted
+    parameters = [34_944, 307_456, 885_120, 663_936, 442_624, 37_752_832, 16_781_312, 4_097_000]
+    assert [row["parameters"] for row in full_size_table()] == parameters
+    products = [105_415_200, 223_948_800, 149_520_384, 112_140_288, 74_760_192]
+    assert [row["multiply_adds"] for row in full_size_table()][:5] == products
+    assert (paper_net().crop_px, paper_net().input_maps, paper_net().classes) == (227, 3, 1000)
 
 
 @pytest.mark.parametrize("reading", READINGS)

@@ -71,16 +71,22 @@ def test_what_evaluation_found_is_added_to_the_run_and_its_median_net_answers_as
     tracking.sync()
     evaluate_variant(tiny_params(), "baseline")
     tracking.sync()
-    measured = json.loads((paths.evaluation("smoke", "baseline") / "seeds.json").read_text())["0"]
-    first, _ = stored_runs()
-    assert first.data.metrics["test/ten_crop/error_top1"] == pytest.approx(measured["test"]["ten_crop"]["error_top1"])
+    measured = json.loads((paths.evaluation("smoke", "baseline") / "seeds.json").read_text())
+    first, second = stored_runs()
+    for seed, of_seed in (("0", first), ("1", second)):
+        for split, views in (("train", "one_crop"), ("val", "one_crop"), ("test", "one_crop"), ("test", "ten_crop")):
+            for name, value in measured[seed][split][views].items():
+                assert of_seed.data.metrics[f"{split}/{views}/{name}"] == pytest.approx(value)
+    assert measured["0"]["test"] != measured["1"]["test"]
     (model,) = mlflow.search_logged_models([first.info.experiment_id], output_format="list")
     run = client().get_run(model.source_run_id)
     assert run.info.status == "FINISHED"
     assert run.data.tags["seed"] == str(collect(tiny_params(), Path()).median_seed("baseline"))
     loaded = mlflow.pytorch.load_model(model.model_uri)
     images = torch.from_numpy(np.random.default_rng(0).normal(0, 50, (3, 3, CROP_PX, CROP_PX)).astype(np.float32))
-    trained_net = load_net(Path(run.data.tags["model"]) / "model.safetensors", settings(), 4)
+    folder = paths.seed("smoke", "baseline", int(run.data.tags["seed"]))
+    assert run.data.tags["model"] == str(folder)
+    trained_net = load_net(folder / "model.safetensors", settings(), 4)
     with torch.no_grad():
         torch.testing.assert_close(loaded(images), trained_net(images))
 

@@ -40,6 +40,11 @@ def test_trial_0_has_the_papers_values_and_tuned_trains_with_the_best_trials_and
     best = min(finished, key=lambda trial: (trial.value, trial.number)).params
     assert read_yaml(paths.tune("smoke", "baseline") / "best.yaml") == {"train": best}
     assert list(trials()["state"].isin(["COMPLETE", "PRUNED"])) == [True] * 4
+    complete = trials().query("state == 'COMPLETE'")
+    for value, curve, run in zip(complete["value"], complete["curve"], complete["fingerprint"], strict=True):
+        errors = pd.read_csv(paths.state() / "runs" / run / "history.csv")["val_error_top1"]
+        assert value == errors.iloc[-1]
+        assert curve == " ".join(f"{error:.2f}" for error in errors)
     tuned, baseline = variant_settings(params, "tuned"), variant_settings(params, "baseline")
     assert (tuned.train.lr, tuned.train.weight_decay) == (best["lr"], best["weight_decay"])
     assert tuned.model_copy(update={"train": baseline.train}) == baseline

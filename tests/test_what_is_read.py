@@ -3,30 +3,35 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import pytorch_lightning as pl
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pipeline import paths, tuning
 from pipeline.claims.results import collect
-from pipeline.data.loader import WHOLE
+from pipeline.data.loader import WHOLE, Preprocess, train_loader
 from pipeline.data.store import Store
 from pipeline.evaluation.evaluate import evaluate_all
 from pipeline.models.build import build
 from pipeline.params import Params
 from pipeline.report import tables, training_tables, variant_tables
 from pipeline.report.figures.curve_figures import curves
+from pipeline.runtime.random_streams import seed_of
 from pipeline.tracking.records import read
 from pipeline.training import module
+from pipeline.training.callbacks import History
 from pipeline.training.module import Classifier, Images
+from pipeline.training.run import train
 from tests.fake_runs import fake_params
 from tests.synthetic import results as made_up
-from tests.tiny import CLASSES, COUNTS, CROP_PX, IMAGE_SIZE, LABELS, make_store, settings
+from tests.tiny import CLASSES, COUNTS, CROP_PX, IMAGE_SIZE, LABELS, a_run, make_store, settings
 from tests.tiny_params import alone_in, only, tiny_params
 
 SEEDS = (0, 1, 2)
@@ -187,6 +192,52 @@ def test_each_seed_epoch_and_batch_silences_units_of_its_own(monkeypatch: pytest
         net.trainer = type("Trainer", (), {"global_step": 1, "barebones": False})()  # type: ignore[assignment]
         net.training_step((torch.zeros(2, 1, CROP_PX, CROP_PX), torch.tensor([0, 1])), batch)
     assert len(set(drawn.values())) == len(drawn) == 5
+
+
+class Batches(pl.Callback):
+    """Keeps the sum of each batch's pixels, by epoch."""
+
+    def __init__(self) -> None:
+        self.sums: dict[int, list[float]] = {}
+
+    def on_train_batch_start(self, trainer: pl.Trainer, _: Any, batch: Any, batch_idx: int) -> None:
+        self.sums.setdefault(trainer.current_epoch, []).append(float(batch[0].double().sum()))
+
+
+def test_a_run_starts_from_its_seeds_weights_and_shows_its_seeds_images_in_each_epochs_own_way(store: Store) -> None:
+    shown = []
+    for seed in (0, 1):
+        still = {"epochs": 2, "lr": 1e-30, "weight_decay": 0.0}
+        batches, run = Batches(), a_run(store, seed=seed, train=still)
+        weights = load_file(train(run, [batches]) / "model.safetensors")
+        torch.manual_seed(seed_of("initialization", seed))
+        for name, initial in build(run.settings, CLASSES).state_dict().items():
+            assert torch.equal(weights[name], initial), name
+        for epoch in (0, 1):
+            loader = train_loader(store, run.settings, seed)
+            loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+            finish = Preprocess(store.mean_image, CROP_PX)
+            expected = [float(finish(cut)[0].double().sum()) for cut in loader]
+            assert batches.sums[epoch] == pytest.approx(expected)
+            shown += expected
+    assert len({round(total) for total in shown}) == len(shown)
+
+
+def test_an_epochs_row_has_its_training_and_validation_numbers_and_the_rate_that_it_was_trained_with(
+    tmp_path: Path,
+) -> None:
+    net, history = Classifier(settings(), CLASSES, seed=0), History(tmp_path / "history.csv")
+    labels = torch.tensor([0, 1, 2, 3, 0])
+    net.train_metrics.add(torch.tensor(0.7), 9 * torch.eye(4)[[0, 1, 2, 0, 1]], labels)  # two of five wrong
+    net.validation = {"val_loss": 0.5, "val_error_top1": 25.0, "val_error_top5": 5.0}
+    groups = [{"lr": 0.003}, {"lr": 0.02}]
+    trainer: Any = SimpleNamespace(current_epoch=6, optimizers=[SimpleNamespace(param_groups=groups)])
+    history.on_train_epoch_start(trainer, net)
+    history.on_train_epoch_end(trainer, net)
+    (row,) = pd.read_csv(tmp_path / "history.csv").to_dict("records")
+    expected = {"epoch": 7, "lr": 0.003, "train_loss": 0.7, "train_error_top1": 40.0, "val_loss": 0.5}
+    expected |= {"val_error_top1": 25.0, "val_error_top5": 5.0}
+    assert {name: row[name] for name in expected} == pytest.approx(expected)
 
 
 # ---- tuning
