@@ -1,6 +1,7 @@
 """Who reads a split, a seed, an epoch or a view reads the right one: each has numbers of its own here."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,16 +22,18 @@ from pipeline.data.store import Store
 from pipeline.evaluation.evaluate import evaluate_all
 from pipeline.models.build import build
 from pipeline.params import Params
-from pipeline.report import tables, training_tables, variant_tables
+from pipeline.report import analysis_tables, tables, training_tables, variant_tables
 from pipeline.report.figures.curve_figures import curves
+from pipeline.report.figures.net_figures import examples, filters
 from pipeline.runtime.random_streams import seed_of
 from pipeline.tracking.records import read
 from pipeline.training import module
 from pipeline.training.callbacks import History
 from pipeline.training.module import Classifier, Images
 from pipeline.training.run import train
-from tests.fake_runs import fake_params
+from tests.fake_runs import change_metrics, fake_params, write_fake_runs
 from tests.synthetic import results as made_up
+from tests.test_measures import DIVERGENCES, SHIFTED, analyses
 from tests.tiny import CLASSES, COUNTS, CROP_PX, IMAGE_SIZE, LABELS, a_run, make_store, settings
 from tests.tiny_params import alone_in, only, tiny_params
 
@@ -385,3 +388,43 @@ def test_curves_end_with_the_last_epochs_validation_and_training_error() -> None
     for variant in ("baseline", "no_dropout"):
         of_variant = last[last["variant"] == variant][["val_error_top1", "train_error_top1"]].mean()
         assert f"{variant} {of_variant.iloc[0]:.1f} / {of_variant.iloc[1]:.1f}" in drawn[1]
+
+
+def test_filters_and_examples_are_those_of_the_seed_with_the_middle_validation_error(tmp_path: Path) -> None:
+    params = fake_params()
+    write_fake_runs(tmp_path, params)
+    val, test = {"0": 31.0, "1": 29.0, "2": 30.0}, {"0": 25.0, "1": 20.0, "2": 30.0}
+
+    def change(seeds: dict[str, Any]) -> None:
+        for seed in seeds:
+            seeds[seed]["val"]["one_crop"]["error_top1"] = val[seed]
+            seeds[seed]["test"]["one_crop"]["error_top1"] = test[seed]
+
+    change_metrics(tmp_path, params, "baseline", change)
+    results = collect(params, tmp_path)
+    drawn = [filters(results), examples(results)]
+    assert not isinstance(drawn[0], str)
+    assert not isinstance(drawn[1], str)
+    assert all("median validation error (seed 2)" in caption for _, caption in drawn)  # type: ignore[misc]
+    weights = load_file(tmp_path / paths.seed("fake", "baseline", 2) / "model.safetensors")["conv1.weight"].double()
+    kernel = weights[0].mean(0).numpy()  # the images are grey
+    block = np.asarray(drawn[0][0].axes[0].images[0].get_array())
+    np.testing.assert_allclose(block[:11, :11, 0], 0.5 + kernel / (2 * np.abs(kernel).max()), atol=1e-6)
+    table = pd.read_parquet(tmp_path / paths.evaluation("fake", "baseline") / "predictions.parquet")
+    own = table.query("seed == 2 and split == 'test' and views == 'one_crop'")[["p1", "p2", "p3", "p4", "p5"]]
+    known = {tuple(sorted(row)) for row in own.astype(float).round(5).itertuples(index=False, name=None)}
+    widths = [tuple(sorted(round(bar.get_width(), 5) for bar in axes.patches)) for axes in drawn[1][0].axes]
+    shown = [bars for bars in widths if bars]
+    assert len(shown) == 8
+    assert set(shown) <= known
+
+
+def test_tables_of_analyses_have_the_mean_over_the_baselines_seeds() -> None:
+    results = replace(made_up(fake_params()), analyses={"baseline": analyses("baseline")})
+    middle, off = ([error + number for number in range(4)] for error in SHIFTED["baseline"])
+    table = analysis_tables.shifts(results)
+    assert f"| {np.mean(middle):.2f} ±" in re.sub(" +", " ", table)
+    assert re.search(rf"\| +0\.125 \| +{np.mean(off):.2f} ±", table)
+    for factor, kl in DIVERGENCES.items():
+        mean = np.mean([kl * (1 + factor * number) for number in range(4)])
+        assert re.search(rf"\| +{factor} \| +{mean:.4f} ±", analysis_tables.factors(results)), factor
