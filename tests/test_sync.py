@@ -22,6 +22,7 @@ from pipeline.tracking import sync
 from pipeline.training.run import HISTORY
 from tests.mlflow_runs import assert_every_metric_is_there_once, client, stored_runs
 from tests.processes import python
+from tests.tiny import damage
 from tests.tiny_params import tiny_params, train_variant
 
 pytestmark = pytest.mark.usefixtures("mlflow_tables")
@@ -195,7 +196,7 @@ def test_a_half_sent_run_whose_files_have_gone_is_closed(trained: Store) -> None
 def test_a_damaged_file_is_named_and_the_other_runs_are_sent(trained: Store) -> None:
     history = paths.seed("smoke", "baseline", 0) / HISTORY
     whole = history.read_bytes()
-    history.write_bytes(whole.replace(b"75.0", b"25.0", 1))
+    damage(history, "flipped")
     with pytest.raises(UserError, match=rf"^{history}: is damaged \(SHA-256 is .*`dvc repro` restores it"):
         tracking.sync()
     assert [run.info.run_name for run in stored_runs()] == ["baseline seed 1"]
