@@ -343,6 +343,10 @@ def test_analyses_have_the_same_bytes_each_time_whatever_the_global_generator_ho
     assert list(found["seeds"]) == ["0", "1"]
     assert list(found["ensembles"]) == ["1", "2"]
     assert path.name in path.with_name("SHA256SUMS").read_text()
+    for seed in (0, 1):  # each from its own net and stream
+        own = load_net(paths.seed("smoke", "baseline", seed) / WEIGHTS, settings(**TRAINABLE), CLASSES)
+        thinned = rounded(halved_against_dropout_nets(own, store, CROP_PX, seed, batch_images=7))
+        assert found["seeds"][str(seed)]["dropout_test_half"] == thinned
     seeds = json.loads(path.with_name("seeds.json").read_text())
     errors = [seeds[seed]["test"]["one_crop"]["error_top1"] for seed in ("0", "1")]
     assert found["ensembles"]["1"]["error_top1"]["mean"] == pytest.approx(np.mean(errors), abs=1e-4)

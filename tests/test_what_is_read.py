@@ -332,6 +332,39 @@ def test_every_run_shows_its_own_seeds_curves_and_errors_and_the_middle_validati
     assert collect(params(), Path()).median_seed("baseline") == 2
 
 
+@pytest.mark.parametrize(
+    ("objective", "curve_of"), [("val_error_top1", "val_error_top1"), ("epochs_to_goal", "train_error_top1")]
+)
+def test_every_trial_shows_its_own_values_curve_and_state(workplace: Path, objective: str, curve_of: str) -> None:
+    out = paths.tune("smoke", "baseline")
+    out.mkdir(parents=True)
+    rows = [
+        ("COMPLETE", 0.02, 0.001, "40.0 21.5", 100, 190, "a"),
+        ("FAIL", 0.09, 0.007, "", 200, 250, "b"),
+        ("PRUNED", 0.003, 0.0002, "60.25", 150, 300, "c"),
+    ]
+    columns = ("state", "lr", "weight_decay", "curve", "start_ms", "end_ms", "fingerprint")
+    table = pd.DataFrame(rows, columns=columns).assign(number=range(3), objective=objective, study="s", value=1.0)
+    table.to_csv(out / "trials.csv", index=False)
+    (study, first, second), problems = read(Path("runs"))
+    assert problems == []
+    assert (study.fingerprint, study.start_ms, study.end_ms) == ("s", 100, 300)
+    assert [(one.fingerprint, one.status, one.parent) for one in (first, second)] == [
+        ("a", "FINISHED", "s"),
+        ("c", "KILLED", "s"),
+    ]
+    assert (first.params, second.params) == (
+        {"train.lr": 0.02, "train.weight_decay": 0.001},
+        {"train.lr": 0.003, "train.weight_decay": 0.0002},
+    )
+    assert [(point.key, point.value, point.epoch) for point in first.points] == [
+        (curve_of, 40.0, 1),
+        (curve_of, 21.5, 2),
+    ]
+    assert [(point.key, point.value, point.epoch) for point in second.points] == [(curve_of, 60.25, 1)]
+    assert (second.start_ms, second.end_ms) == (150, 300)
+
+
 # ---- the report
 
 
