@@ -1,5 +1,6 @@
 """The Makefile makes an environment that works, or says in one line why it cannot."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -26,7 +27,8 @@ def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         (folder / "Makefile").symlink_to(ROOT / "Makefile")
         for name in ("pyproject.toml", "constraints.txt"):
             (folder / name).write_text("")
-    return subprocess.run(["make", *arguments], cwd=folder, capture_output=True, text=True)
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}  # of make test
+    return subprocess.run(["make", *arguments], cwd=folder, env=own, capture_output=True, text=True)
 
 
 def wanted(folder: Path) -> bool:
