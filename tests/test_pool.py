@@ -164,7 +164,9 @@ def test_a_task_that_another_process_is_at_is_postponed_and_not_waited_for(
             Task("free", partial(touch, free)),
         ]
         assert run(tasks, count)[0] == "done"
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["free", "free", "held:"]
+    ended = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert ended[0] == "free"  # the second one lets the holder go, and may be heard of after the task that waits for it
+    assert sorted(ended) == ["free", "free", "held:"]
 
 
 def test_two_pools_share_the_machines_slots(tmp_path: Path) -> None:
