@@ -41,7 +41,6 @@ CANDIDATES = {  # training images, epochs, drops
     "1000x60_late": (1_000, 60, "late"),
     "2000x45_late": (2_000, 45, "late"),
     "5000x18_late": (5_000, 18, "late"),
-    "1000x90_plateau": (1_000, 90, "plateau"),
 }
 
 
@@ -104,9 +103,7 @@ def main() -> None:
     for name in sys.argv[1:] or CANDIDATES:
         images, epochs, drops = CANDIDATES[name]
         train_store, judge = stores(images)
-        change = {"epochs": epochs, "schedule": "plateau"}
-        if drops != "plateau":
-            change = {"epochs": epochs, "schedule": "fixed", "drop_at": DROPS[drops]}
+        change = {"epochs": epochs, "schedule": "fixed", "drop_at": DROPS[drops]}
         for arm in ARMS:
             settings = params("embedded").settings(arm)
             settings = settings.model_copy(update={"train": settings.train.model_copy(update=change)})

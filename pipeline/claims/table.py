@@ -51,6 +51,16 @@ class Row:
         return self.key != "top5"
 
     @property
+    def computed(self) -> bool:
+        """Whether the value follows from the layer table or the code, without a run."""
+        return isinstance(self.claim, Claim) and self.claim.kind == "exact" and self.effect.mean is not None
+
+    @property
+    def compared(self) -> str:
+        """The two sides as the effect is made of them."""
+        return f"{self.control} {'/' if self.unit == 'ratio' else '−'} {self.treatment}"
+
+    @property
     def family(self) -> Literal["primary", "main", "top5"]:
         """Which rows Holm's adjustment counts it with."""
         if not self.main:
@@ -283,7 +293,7 @@ def _measured(results: Results, row: Row, measured: Measured, own: bool) -> Row:
         image_variance=effect.image_variance,
         images=measured.images,
         censored=effect.censored,
-        name=f"{row.control} {'/' if row.unit == 'ratio' else '−'} {row.treatment}",
+        name=row.compared,
     )
     if reason := undecidable_bound(evidence):
         return replace(row, verdict=Verdict(NOT_RUN.word, reason))

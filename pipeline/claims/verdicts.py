@@ -106,7 +106,7 @@ class Evidence:
             return p_less(abs(mean) - size, self.pairs, self.sd, self.image_variance)
         if self.censored.control if size > 0 else self.censored.treatment:
             return 1.0
-        return p_less(mean * math.copysign(1, size) - abs(size), self.pairs, self.sd, self.image_variance)
+        return p_less(self.toward_paper(mean) - abs(size), self.pairs, self.sd, self.image_variance)
 
     def scaled(self, value: float) -> float:
         """Distance from no effect, on the scale of the differences."""
@@ -114,11 +114,17 @@ class Evidence:
             return value
         return math.log(value) if value > 0 else -math.inf
 
-    def amount(self, scaled: float) -> str:
-        """A size on the scale of the differences, as the reader knows it."""
+    def toward_paper(self, scaled: float) -> float:
+        """A difference, positive on the paper's side."""
+        return math.copysign(1, self.size) * scaled
+
+    @property
+    def size_text(self) -> str:
+        """The size as the reader knows it."""
         if self.unit == "ratio":
-            return f"a factor of {math.exp(scaled):.3g}"
-        return f"{scaled:.2g} point{'' if scaled == 1 else 's'}"
+            return f"a factor of {math.exp(self.size):.3g}"
+        points = abs(self.size)
+        return f"{points:.2g} point{'' if points == 1 else 's'}"
 
 
 @dataclass(frozen=True)
@@ -179,13 +185,13 @@ def judge(tested: Answers) -> Verdict:
             word = "same direction"
             if own:
                 word = "reproduced in direction, not in size" if smaller else "reproduced"
-            verdict = Verdict(word, _size_of(tested))
+            beside = size_beside_papers(tested)
+            verdict = Verdict(word, f"{beside} than the paper's" if beside else "")
         else:
             verdict = Verdict("contradicted" if own else "opposite direction")
     elif tested.excludes_size:
         looked_for = " the paper's size" if first.paper is not None else ""
-        amount = first.amount(abs(first.size)) if first.size > 0 else first.amount(first.size)
-        about = f"of{looked_for}, {amount}," if looked_for else f"of {amount}"
+        about = f"of{looked_for}, {first.size_text}," if looked_for else f"of {first.size_text}"
         verdict = Verdict(
             "contradicted" if own else "not seen here", f"an effect {about} or more is excluded, {first.nothing} is not"
         )
@@ -231,19 +237,17 @@ def undecidable_bound(evidence: Evidence) -> str:
     )
 
 
-def _size_of(tested: Answers) -> str:
-    """How an effect on the paper's side compares with the paper's in size, where the interval tells."""
+def size_beside_papers(tested: Answers) -> str:
+    """Return whether an effect on the paper's side is smaller or larger than the paper's; empty where none is sure."""
     (first, *others) = tested.steps
     if first.paper is None or others:
         return ""
     if tested.excludes_size:
-        return "smaller than the paper's"
+        return "smaller"
     assert first.low is not None
     assert first.high is not None
-    least = min(
-        first.scaled(first.low) * math.copysign(1, first.size), first.scaled(first.high) * math.copysign(1, first.size)
-    )
-    return "larger than the paper's" if least > abs(first.size) else ""
+    least = min(first.toward_paper(first.scaled(end)) for end in (first.low, first.high))
+    return "larger" if least > abs(first.size) else ""
 
 
 def _too_noisy(tested: Answers) -> str:

@@ -4,7 +4,7 @@ from collections import Counter
 
 from pipeline.claims.results import Results
 from pipeline.claims.table import Row
-from pipeline.claims.verdicts import CLAIM_WORDS
+from pipeline.claims.verdicts import CLAIM_WORDS, size_beside_papers
 from pipeline.paper.claims import Claim
 from pipeline.report.formatting import number, several, signed
 from pipeline.runtime.escaping import prose
@@ -30,8 +30,8 @@ def meaning(row: Row) -> str:
     """Return what a claim's word says of its interval, in words of the interval."""
     assert row.tested is not None
     first = row.tested.steps[0]
-    size = first.amount(first.size) if first.unit == "ratio" else first.amount(abs(first.size))
-    looked_for = f"an effect of the paper's size ({size})" if first.paper is not None else f"an effect of {size}"
+    paper = f"an effect of the paper's size ({first.size_text})"
+    looked_for = paper if first.paper is not None else f"an effect of {first.size_text}"
     match row.verdict.word:
         case "not seen here" | "contradicted" if not row.tested.excludes_no_effect:
             return f"{looked_for} or more is excluded, {first.nothing} is not{_adjusted(row)}"
@@ -42,8 +42,8 @@ def meaning(row: Row) -> str:
         case "opposite direction" | "contradicted":
             return f"{first.nothing} is excluded, on the side opposite to the paper's"
         case _:
-            kind = next((kind for kind in ("smaller", "larger") if row.verdict.reason.startswith(kind)), "")
-            compared = f"; the effect is {kind} than the paper's" if kind else ""
+            beside = size_beside_papers(row.tested)
+            compared = f"; the effect is {beside} than the paper's" if beside else ""
             return f"{first.nothing} is excluded, on the paper's side{compared}"
 
 
@@ -87,8 +87,7 @@ def _value(row: Row) -> str:
 def _counts(claims: list[Row]) -> str:
     """Return how many claims were trained for, computed, and left untested: only the first are evidence of runs."""
     rows = [row for row in claims if row.main]
-    exact = [row for row in rows if isinstance(row.claim, Claim) and row.claim.kind == "exact"]
-    computed = [row for row in exact if row.effect.mean is not None]
+    computed = [row for row in rows if row.computed]
     trained = [row for row in rows if row.tested is not None]
     left = len(rows) - len(computed) - len(trained)
     parts = [

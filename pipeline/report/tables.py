@@ -8,7 +8,7 @@ from pipeline.claims.effects import Interval, mean_interval
 from pipeline.claims.measures import compare
 from pipeline.claims.results import Results
 from pipeline.claims.table import TOP5_CLASSES, Row
-from pipeline.paper.claims import Claim, Key, Side, Views, registry
+from pipeline.paper.claims import Key, Side, Views, registry
 from pipeline.paper.net import full_size_table, paper_net
 from pipeline.report.formatting import NOTHING, Notes, between, markdown, number, signed, with_interval
 from pipeline.runtime.escaping import escaped, prose
@@ -78,7 +78,7 @@ def computed(rows: Iterable[Row]) -> str:
             "unit": _UNITS[row.unit] or row.metric.replace("_", " "),
         }
         for row in rows
-        if _is_exact(row) and row.effect.mean is not None
+        if row.computed and row.effect.mean is not None
     ]
     return notes.under(markdown(pd.DataFrame(shown), numbers=("paper", "computed")))
 
@@ -88,7 +88,7 @@ def untested(rows: Iterable[Row]) -> str:
     shown = [
         {"claim": row.claim.title, "verdict": row.verdict.word, "reason": prose(row.verdict.reason)}
         for row in rows
-        if row.main and row.tested is None and not (_is_exact(row) and row.effect.mean is not None)
+        if row.main and row.tested is None and not row.computed
     ]
     return markdown(pd.DataFrame(shown))
 
@@ -100,10 +100,6 @@ def statements() -> str:
         for claim in registry().claims
     ]
     return markdown(pd.DataFrame(shown))
-
-
-def _is_exact(row: Row) -> bool:
-    return isinstance(row.claim, Claim) and row.claim.kind == "exact"
 
 
 def _paper_effect(row: Row) -> str:
@@ -154,7 +150,7 @@ def questions(rows: Iterable[Row]) -> str:
         {
             "question": row.claim.title,
             "answer": (row.verdict.word or NOTHING) + notes.mark(prose(row.verdict.reason)),
-            "compared": escaped(f"{row.control} {'/' if row.unit == 'ratio' else '−'} {row.treatment}"),
+            "compared": escaped(row.compared),
             "effect here": f"{_measured(row)} {between(row.effect.low, row.effect.high)}{_mark(row)}",
             "pairs": row.effect.n,
         }
