@@ -55,6 +55,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("scripts", nargs="*", default=SCRIPTS, help=f"of {', '.join(SCRIPTS)}; all where none is named")
     chosen = parser.parse_args().scripts
+    if unknown := set(chosen) - set(SCRIPTS):
+        parser.error(f"no script {', '.join(sorted(unknown))}; accepted are {', '.join(SCRIPTS)}")
     table = pd.read_csv(CSV) if CSV.exists() else pd.DataFrame(columns=COLUMNS)
     for name in tqdm(chosen, desc="benchmarks", unit="script"):
         table = _with(import_module(f"benchmarks.{name}").rows(), table)
