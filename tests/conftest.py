@@ -1,5 +1,6 @@
 """What every test finds around it: threads, resume folder and working directory of its own, and what several share."""
 
+import gc
 import os
 import shutil
 from collections import Counter
@@ -50,6 +51,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return SHARING.get(name, nodeid) if not alone else nodeid
 
     return Scheduling(config, log)
+
+
+def pytest_collection_finish() -> None:
+    """Whatever has been imported stays: no later collection of garbage looks through it (statsmodels asks for many)."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

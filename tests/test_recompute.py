@@ -13,7 +13,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from pipeline import paths
 from pipeline.__main__ import main
@@ -21,6 +20,7 @@ from pipeline.claims.predictions_file import read_predictions, write_predictions
 from pipeline.claims.results import Results, collect
 from pipeline.claims.table import claim_rows, frame
 from pipeline.params import Net, Params
+from pipeline.report import render
 from pipeline.report.render import write_report
 from pipeline.runtime.exit_status import exit_status
 from pipeline.tools.recompute import recompute
@@ -60,12 +60,12 @@ def clone(complete: Path, tmp_path: Path) -> Path:
 
 
 def made(root: Path, damage: Callable[[Path, Params], Any] = lambda *_: None) -> Path:
-    """Runs, damaged, and their report, of which figures are not painted, which takes most of its time."""
+    """Runs, damaged, and their report without figures, which take most of its time."""
     params = fake_params()
     write_fake_runs(root, params)
     damage(root, params)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(FigureCanvasAgg, "print_figure", lambda *_, **__: None)
+        patch.setattr(render.all_figures, "draw_all", lambda *_: {})
         write_report(params, root / "reports/fake", root, CHECKS)
     return root
 

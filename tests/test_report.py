@@ -46,13 +46,13 @@ def runs(tmp_path_factory: pytest.TempPathFactory, params: Params) -> Path:
 
 
 @pytest.fixture
-def unpainted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures are composed and not painted, which takes most of a report's time."""
-    monkeypatch.setattr(FigureCanvasAgg, "print_figure", lambda *_, **__: None)
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report without figures, which take most of its time."""
+    monkeypatch.setattr(render.all_figures, "draw_all", lambda *_: {})
 
 
 @pytest.fixture
-def broken(tmp_path: Path, params: Params, unpainted: None) -> Path:
+def broken(tmp_path: Path, params: Params, undrawn: None) -> Path:
     """Runs for a test to damage."""
     write_fake_runs(tmp_path, params)
     return tmp_path
@@ -394,26 +394,28 @@ def test_a_variant_whose_runs_all_failed_is_too_noisy_to_say(broken: Path, param
 )
 @pytest.mark.parametrize("damage", ["missing", "garbled"])
 def test_missing_and_garbled_files_are_named_and_the_rest_comes_out(
-    broken: Path, params: Params, damaged: list[str], damage: str
+    tmp_path: Path, params: Params, monkeypatch: pytest.MonkeyPatch, damaged: list[str], damage: str
 ) -> None:
+    monkeypatch.setattr(FigureCanvasAgg, "print_figure", lambda *_, **__: None)  # composed, and not painted
+    write_fake_runs(tmp_path, params)
     for path in damaged:
         if damage == "missing":
-            (broken / path).unlink()
+            (tmp_path / path).unlink()
         else:
-            (broken / path).write_bytes(b"\x00[not, what: it should be")
-    missing = section(report(broken, params), "Missing results")
+            (tmp_path / path).write_bytes(b"\x00[not, what: it should be")
+    missing = section(report(tmp_path, params), "Missing results")
     assert [path for path in damaged if path not in missing] == []
-    assert claims(broken).loc["size_params", "verdict"] == "reproduced"
+    assert claims(tmp_path).loc["size_params", "verdict"] == "reproduced"
 
 
-@pytest.mark.usefixtures("unpainted")
+@pytest.mark.usefixtures("undrawn")
 def test_no_runs_at_all_still_give_a_report(tmp_path: Path, params: Params) -> None:
     text = report(tmp_path, params)
     assert "no_dropout" in section(text, "Missing results")
     assert claims(tmp_path).loc["overlap_pool", "reason"] == "variant baseline has no results (see Missing results)"
 
 
-@pytest.mark.usefixtures("unpainted")
+@pytest.mark.usefixtures("undrawn")
 def test_a_variant_that_the_scale_leaves_out_is_named(tmp_path: Path) -> None:
     params = fake_params()
     params = fake_params(variants={name: params.variants[name].model_dump() for name in ("baseline", "no_dropout")})
@@ -423,7 +425,7 @@ def test_a_variant_that_the_scale_leaves_out_is_named(tmp_path: Path) -> None:
     assert section(text, "Missing results").strip().startswith("None")
 
 
-@pytest.mark.usefixtures("unpainted")
+@pytest.mark.usefixtures("undrawn")
 def test_one_seed_gives_figures_without_intervals(tmp_path: Path) -> None:
     params = fake_params(seeds=[7])
     write_fake_runs(tmp_path, params)
@@ -444,14 +446,13 @@ def test_runs_on_unlike_machines_are_named_in_the_provenance(broken: Path, param
     assert "device a GPU, machine x86_64, python 3.11, threads 2, torch 2.0: tuned seed 0" in text
 
 
-@pytest.mark.usefixtures("unpainted")
+@pytest.mark.usefixtures("undrawn")
 def test_the_smoke_scale_says_that_it_proves_the_plumbing_only(tmp_path: Path) -> None:
     params = fake_params(scale="smoke")
     write_report(params, tmp_path / "smoke", tmp_path)
     assert "proves the plumbing only" in (tmp_path / "smoke" / "report.md").read_text().splitlines()[0]
 
 
-@pytest.mark.usefixtures("unpainted")
 def own_experiment(**changes: Any) -> Params:
     """The paper's data, net, recipe and budget, but for `changes` to blocks."""
     own = fake_params()
@@ -462,7 +463,7 @@ def own_experiment(**changes: Any) -> Params:
 
 
 def test_on_the_papers_own_data_net_recipe_and_budget_the_stronger_words_are_earned(
-    tmp_path: Path, unpainted: None
+    tmp_path: Path, undrawn: None
 ) -> None:
     params = own_experiment()
     write_fake_runs(tmp_path, params)
@@ -485,7 +486,7 @@ def test_on_the_papers_own_data_net_recipe_and_budget_the_stronger_words_are_ear
     ],
 )
 def test_another_budget_or_recipe_is_not_the_papers_experiment_and_cannot_contradict_it(
-    tmp_path: Path, unpainted: None, change: dict[str, Any]
+    tmp_path: Path, undrawn: None, change: dict[str, Any]
 ) -> None:
     params = own_experiment(**change)
     write_fake_runs(tmp_path, params)
@@ -495,7 +496,7 @@ def test_another_budget_or_recipe_is_not_the_papers_experiment_and_cannot_contra
     assert not {"reproduced", "reproduced in direction, not in size", "contradicted"} & set(trained["verdict"])
 
 
-def test_a_report_on_other_images_names_these_and_never_the_scales_own(tmp_path: Path, unpainted: None) -> None:
+def test_a_report_on_other_images_names_these_and_never_the_scales_own(tmp_path: Path, undrawn: None) -> None:
     own = fake_params()
     params = fake_params(data=own.data.model_dump() | {"dataset": "pets", "folder": "/pets"}, report="fake_pets")
     write_fake_runs(tmp_path, params)
@@ -508,7 +509,7 @@ def test_a_report_on_other_images_names_these_and_never_the_scales_own(tmp_path:
     assert "Fashion" not in page + texts["claims.csv"] + texts["provenance.md"]
 
 
-def test_a_gap_that_validation_images_blur_is_not_blamed_on_test_images(tmp_path: Path, unpainted: None) -> None:
+def test_a_gap_that_validation_images_blur_is_not_blamed_on_test_images(tmp_path: Path, undrawn: None) -> None:
     params = fake_params()
     write_fake_runs(tmp_path, params)
     report(tmp_path, params)
