@@ -115,14 +115,15 @@ def held_locks(state: Path) -> list[str]:
     return [str(path) for path in state.rglob("*.lock") if subprocess.run(["flock", "-n", path, "true"]).returncode]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stage", "before"),
     [
         ("prepare", "prepared/fashion_mnist"),
-        pytest.param("tune", "tune/baseline", marks=pytest.mark.slow),
-        pytest.param("train", WEIGHTS, marks=pytest.mark.slow),
-        pytest.param("evaluate", "predictions.parquet", marks=pytest.mark.slow),
-        pytest.param("report", "reports/smoke", marks=pytest.mark.slow),
+        ("tune", "tune/baseline"),
+        ("train", WEIGHTS),
+        ("evaluate", "predictions.parquet"),
+        ("report", "reports/smoke"),
     ],
 )
 def test_a_stage_killed_with_everything_done_and_nothing_in_place_ends_with_the_same_bytes_when_run_again(

@@ -86,6 +86,7 @@ def test_a_variants_changed_setting_trains_that_variant_only_and_changed_back_no
     assert digests(clone) == before
 
 
+@pytest.mark.slow
 def test_another_seed_trains_one_run_more_for_each_variant(clone: Path, smoke: dict[str, Any]) -> None:
     before, finished = digests(clone), finished_runs(clone)
     write_params(clone, smoke | {"seeds": [0, 1, 2], "variants": ["baseline"]})
