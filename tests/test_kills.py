@@ -21,7 +21,7 @@ from pipeline.training.run import HISTORY, WEIGHTS
 from tests.clone import digests, environment, make_clone, run, stages_run, tried
 from tests.processes import heeding_ctrl_c
 
-pytestmark = [pytest.mark.fault, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.fault, pytest.mark.slow, pytest.mark.timeout(600)]
 
 KILLS, SEED = 20, 0
 
@@ -115,7 +115,6 @@ def held_locks(state: Path) -> list[str]:
     return [str(path) for path in state.rglob("*.lock") if subprocess.run(["flock", "-n", path, "true"]).returncode]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stage", "before"),
     [
@@ -159,7 +158,6 @@ def test_after_ctrl_c_the_shell_sees_dvcs_status_and_the_stages_message(clone: P
     assert digests(clone) == undisturbed
 
 
-@pytest.mark.slow
 def test_a_stage_whose_dvc_is_killed_stops_before_it_is_done(clone: Path, tmp_path: Path) -> None:
     undisturbed = digests(clone)
     state, arguments = tmp_path / "state", ("--force", "--single-item", "train")
@@ -175,7 +173,6 @@ def test_a_stage_whose_dvc_is_killed_stops_before_it_is_done(clone: Path, tmp_pa
     assert digests(clone) == undisturbed
 
 
-@pytest.mark.slow
 def test_a_second_dvc_says_who_is_at_work_and_leaves_it_alone(clone: Path, tmp_path: Path) -> None:
     undisturbed = digests(clone)
     state, arguments = tmp_path / "state", ("--force", "--single-item", "train")
@@ -189,7 +186,6 @@ def test_a_second_dvc_says_who_is_at_work_and_leaves_it_alone(clone: Path, tmp_p
     assert digests(clone) == undisturbed
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_killed_at_random_instants_it_ends_as_if_undisturbed(
     clone: Path, tmp_path: Path, faults: Callable[[str, int], None]

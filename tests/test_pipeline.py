@@ -113,6 +113,7 @@ def test_a_scale_switched_and_back_trains_nothing(clone: Path, smoke: dict[str, 
     assert "smoke" in run(clone, "dvc", "exp", "show", "--csv")
 
 
+@pytest.mark.slow
 def test_what_was_damaged_between_two_repros_is_restored_without_training(clone: Path) -> None:
     before = digests(clone)
     places = ["train/baseline/seed-0/model.safetensors"]
