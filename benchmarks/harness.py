@@ -12,7 +12,8 @@ from typing import Literal, Self
 
 from benchmarks.setups import device_name, synchronize
 
-Kind = Literal["speedup", "overhead", "share"]  # peer's time / ours; ours / peer's (>= 1); a part of our time
+# peer's time / ours; ours / peer's (>= 1); a part of our time; images that we take in a second
+Kind = Literal["speedup", "overhead", "share", "rate"]
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,16 @@ class Contender:
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, target, arguments))
 
-    def __enter__(self) -> Self:
+    def start(self) -> Self:
+        """Begin to warm up. Contenders that compile for a minute may do so side by side."""
         self._process.start()
-        self.seconds()
+        self._pipe.send(None)
+        return self
+
+    def __enter__(self) -> Self:
+        if self._process.pid is None:
+            self.start()
+        self._pipe.recv()
         return self
 
     def seconds(self) -> float:

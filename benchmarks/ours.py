@@ -1,9 +1,12 @@
 """The project's own training, taken apart: the whole loop, its steps without Lightning, its input, its arithmetic."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from itertools import chain, islice
+from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +18,7 @@ from pipeline.data.loader import Batch, RawBatch
 from pipeline.data.store import Store
 from pipeline.models.alexnet import FirstConv
 from pipeline.params import Settings
-from pipeline.runtime.hardware import set_threads
+from pipeline.runtime.hardware import set_arithmetic, set_threads
 from pipeline.runtime.random_streams import seed_of
 from pipeline.training.module import Classifier, Images, RunningMetrics, seed_dropout
 from pipeline.training.run import RUN, Run, train
@@ -34,11 +37,16 @@ def lightning_loop(store: Store, settings: Settings) -> Callable[[], float]:
     return work
 
 
-def bare_loop(store: Store, settings: Settings, steps: int | None = None) -> Callable[[], None]:
-    """The same steps in a bare loop; or the first `steps` of one epoch, without validation."""
+def bare_loop(
+    store: Store, settings: Settings, steps: int | None = None, compiled: bool = False
+) -> Callable[[], None]:
+    """The same steps in a bare loop; or the first `steps` of each epoch, without validation."""
     set_threads(HARDWARE.thread_count)
-    torch.use_deterministic_algorithms(True, warn_only=True)  # as a run does
+    as_a_run_does()
     module = Classifier(settings, len(store.meta.classes), seed=0).to(DEVICE)
+    if compiled:
+        module.compile_net(DEVICE)
+    mixed = set_arithmetic(settings.train.precision) == "bf16-mixed"
     optimizer = module.configure_optimizers()
     images = Images(store, settings, 0, DEVICE)
     batches, validation = images.train_dataloader(), images.val_dataloader()
@@ -52,9 +60,10 @@ def bare_loop(store: Store, settings: Settings, steps: int | None = None) -> Cal
                 seed_dropout(DEVICE, seed_of("dropout", 0, epoch, index))
                 with record_function(FINISHING):
                     x, labels = _finished(images, cut)
-                logits = module.net(x)
-                loss = F.cross_entropy(logits, labels)
-                tally.add(loss, logits, labels)
+                with torch.autocast(DEVICE.type, torch.bfloat16, enabled=mixed):
+                    logits = module.net(x)
+                    loss = F.cross_entropy(logits, labels)
+                    tally.add(loss, logits, labels)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -63,6 +72,12 @@ def bare_loop(store: Store, settings: Settings, steps: int | None = None) -> Cal
                 _validate(module, (_finished(images, cut) for cut in validation))
 
     return work
+
+
+def as_a_run_does() -> None:
+    """Prefer deterministic kernels, as Lightning has a run do; cuBLAS asks for the variable."""
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+    torch.use_deterministic_algorithms(True, warn_only=True)
 
 
 def _finished(images: Images, cut: RawBatch) -> Batch:
@@ -102,6 +117,22 @@ def repeated_batch(store: Store, settings: Settings) -> Callable[[], None]:
             with torch.inference_mode():
                 for _ in range(len(images.val_dataloader())):
                     module.net(views).argmax(1)
+
+    return work
+
+
+def training_input(store: Store, settings: Settings, on_device: bool) -> Callable[[], None]:
+    """An epoch's batches without a net; on a GPU cut there, or by other processes as where its memory is too small."""
+    set_threads(HARDWARE.thread_count)
+    with nullcontext() if on_device else patch("pipeline.data.loader.resident", return_value=False):
+        images = Images(store, settings, 0, DEVICE)
+        batches = images.train_dataloader()
+
+    def work() -> None:
+        for epoch in range(settings.train.epochs):
+            batches.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+            for cut in batches:
+                _finished(images, cut)
 
     return work
 

@@ -79,3 +79,22 @@ def plain_loop(store: Store, settings: Settings, epochs: int, max_steps: int | N
                     (net(x.to(DEVICE)).argmax(1) == labels.to(DEVICE)).float().mean().item()
 
     return work
+
+
+def plain_steps(store: Store, settings: Settings, steps: int) -> Callable[[], None]:
+    """Steps of the same net and optimizer in bf16 by autocast, on one batch that lies ready: nothing waits for input."""
+    net = plain_net(settings, len(store.meta.classes)).to(DEVICE)
+    train, crop_px = settings.train, settings.net.crop_px
+    optimizer = torch.optim.SGD(net.parameters(), train.lr, train.momentum, weight_decay=train.weight_decay)
+    x = torch.randn(train.batch_images, 3, crop_px, crop_px, device=DEVICE)
+    labels = torch.randint(len(store.meta.classes), (train.batch_images,), device=DEVICE)
+
+    def work() -> None:
+        for _ in range(steps):
+            optimizer.zero_grad()
+            with torch.autocast(DEVICE.type, torch.bfloat16):
+                loss = F.cross_entropy(net(x), labels)
+            loss.backward()
+            optimizer.step()
+
+    return work

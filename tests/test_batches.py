@@ -1,3 +1,4 @@
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,14 +12,17 @@ from pipeline.data.loader import (
     BatchSpec,
     CropDataset,
     Preprocess,
+    ResidentCrops,
     draw,
     one_crop,
     shared_crops,
     ten_crops,
     train_loader,
+    view_loader,
     view_plans,
 )
 from pipeline.data.store import Store
+from pipeline.runtime.hardware import CPU, resident
 from tests.tiny import CROP_PX, IMAGE_SIZE, make_store, settings
 
 MARGIN_PX = IMAGE_SIZE - CROP_PX
@@ -151,6 +155,33 @@ def test_processes_that_cut_ahead_change_no_byte(store: Store, monkeypatch: pyte
     for (x, labels), (cut_ahead, its_labels) in zip(alone, epoch(), strict=True):
         assert torch.equal(x, cut_ahead)
         assert torch.equal(labels, its_labels)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_split_in_the_devices_memory_gives_the_very_batches_of_the_memory_map(
+    workplace: Any, monkeypatch: pytest.MonkeyPatch, channels: int
+) -> None:
+    store = make_store(workplace / "images", channels=channels)
+    finish = Preprocess(store.mean_image, CROP_PX)
+    chosen = settings(train={"batch_images": 7}, recipe={"color_noise": "coded"})
+    view, index = ten_crops(IMAGE_SIZE, CROP_PX)[6], np.array([5, 2, 11])
+    seen = []
+    for resident in (False, True):
+        monkeypatch.setattr(batches, "resident", lambda *_, found=resident: found)
+        loaders = train_loader(store, chosen, 0), view_loader(store, "test", CROP_PX, 2, view, images=index)
+        assert {isinstance(loader.dataset, ResidentCrops) for loader in loaders} == {resident}
+        seen.append([part for loader in loaders for cut in loader for part in (*finish(cut), cut.mirror)])
+    assert len(seen[0]) == 3 * (7 + 2)
+    assert all(torch.equal(mapped, held) for mapped, held in zip(*seen, strict=True))
+    assert [mapped.stride() for mapped in seen[0]] == [held.stride() for held in seen[1]]
+
+
+def test_a_split_lies_in_a_gpus_memory_if_eight_runs_have_room_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu, gib = torch.device("cuda"), 1 << 30
+    memory = SimpleNamespace(total_memory=80 * gib)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: memory)
+    assert [resident(gpu, bytes_) for bytes_ in (2 * gib, 5 * gib, 5 * gib + 1)] == [True, True, False]
+    assert not resident(CPU, 1)
 
 
 def test_color_noise_has_the_covariance_of_the_pixels_along_axes_that_are_not_the_channels() -> None:

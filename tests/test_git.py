@@ -94,6 +94,16 @@ def test_the_revision_says_when_the_code_differs_from_it_but_not_when_reports_do
     assert revision(folder) == f"{head.stdout.strip()}+dirty"
 
 
+def test_a_copy_without_git_has_its_revision_in_a_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "REVISION").write_text("0123+dirty\n")
+    assert revision(tmp_path) == "0123+dirty"
+    monkeypatch.setenv("PATH", "/none")  # nor is there Git itself
+    assert revision(tmp_path) == "0123+dirty"
+    assert capsys.readouterr().err == ""
+
+
 def test_a_revision_that_is_not_known_is_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert revision(tmp_path) == ""
     assert "warning: the revision of the code is not known and not recorded: " in capsys.readouterr().err

@@ -171,6 +171,7 @@ def test_training_sees_every_training_image_once_with_its_own_label(store: Store
         for place, image in enumerate(plan.images):
             top, left = plan.top[place], plan.left[place]
             window = pixels[image, top : top + CROP_PX, left : left + CROP_PX]
+            window = window[:, ::-1] if plan.mirror[place] else window
             np.testing.assert_array_equal(cut.pixels[place].permute(1, 2, 0).numpy(), window)
     assert images._share == WHOLE
 

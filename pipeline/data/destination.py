@@ -7,6 +7,7 @@ import os
 import shutil
 from contextlib import suppress
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
@@ -134,7 +135,7 @@ def require_space(out: Path, store_bytes: int) -> str:
 def _cache_that_copies(out: Path) -> Path | None:
     """Return DVC's cache if `out` will be in it a second time: no link is allowed or possible, or it lies elsewhere."""
     root = paths.root()
-    if not (root / ".dvc").is_dir() or not out.absolute().is_relative_to(root):
+    if not (root / ".dvc").is_dir() or not out.absolute().is_relative_to(root) or find_spec("dvc") is None:
         return None
     from dvc.config import Config
     from dvc_objects.fs.generic import test_links

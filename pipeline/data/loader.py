@@ -1,7 +1,7 @@
 """Batches: the order in which an epoch shows the images, the paper's augmentation (section 4.1), and their pixels.
 
-`BatchSampler` plans an epoch's batches. `CropDataset` cuts a batch from the memory map in one go. `Preprocess` finishes
-it on the net's device: minus the mean image, mirrored, with color noise.
+`BatchSampler` plans an epoch's batches. `CropDataset` cuts a batch from the memory map in one go, `ResidentCrops` on a
+GPU that holds the split. `Preprocess` finishes it on the net's device: minus the mean image, with color noise.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from pipeline.data.store import Split, SplitName, Store
 from pipeline.paper import recipe as paper
 from pipeline.params import Settings
-from pipeline.runtime.hardware import CPU, loader_workers
+from pipeline.runtime.hardware import CPU, loader_workers, resident
 from pipeline.runtime.random_streams import generator
 from pipeline.runtime.signals import leave_to_parent
 
@@ -95,11 +95,11 @@ WHOLE = Shard()
 class RawBatch(NamedTuple):
     """A batch as it was cut. `Preprocess` does the rest on the net's device, as bytes travel faster than floats."""
 
-    pixels: Tensor  # (N, C, crop, crop) uint8, channels last
+    pixels: Tensor  # (N, C, crop, crop) uint8, channels last; mirrored where the plan says so
     labels: Tensor  # (N,) int64
     top: Tensor  # (N,) int64, offsets in the canvas
     left: Tensor
-    mirrored: Tensor  # (M,) int64, which of the N are mirrored
+    mirror: Tensor  # (N,) int64, 1 where the pixels are mirrored
     color: Tensor | None  # (N, C) float32
     divisor: float
 
@@ -120,36 +120,63 @@ class CropDataset(Dataset[RawBatch]):
         return len(self._labels)
 
     def __getitem__(self, plan: BatchSpec) -> RawBatch:
-        pixels = torch.from_numpy(self._windows[plan.images, plan.top, plan.left]).permute(0, 3, 1, 2)  # a copy
-        # A gray image has one channel, and its noise lies on the gray axis: all three numbers are equal.
-        color = None if plan.color is None else torch.from_numpy(plan.color[:, : pixels.shape[1]])
-        return RawBatch(
-            pixels,
-            self._labels[torch.from_numpy(plan.images)],
-            torch.from_numpy(plan.top),
-            torch.from_numpy(plan.left),
-            torch.from_numpy(np.flatnonzero(plan.mirror)),
-            color,
-            plan.divisor,
-        )
+        cut = self._windows[plan.images, plan.top, plan.left]  # (N, crop, crop, C), a copy
+        cut[plan.mirror] = cut[plan.mirror, :, ::-1]
+        images, top, left, mirror = (torch.from_numpy(np.asarray(part, np.int64)) for part in plan[:4])
+        pixels = torch.from_numpy(cut).permute(0, 3, 1, 2)
+        color = _noise_of(plan, pixels.shape[1])
+        return RawBatch(pixels, self._labels[images], top, left, mirror, color, plan.divisor)
+
+
+class ResidentCrops(Dataset[RawBatch]):
+    """The same batches, cut on the device whose memory holds the whole split.
+
+    What a plan says of a batch takes a few kilobytes: such a copy is queued, and the processor waits for nothing.
+    """
+
+    def __init__(self, split: Split, crop_px: int, device: torch.device) -> None:
+        self._labels = torch.tensor(split.labels, device=device)
+        images = torch.tensor(split.images, device=device)
+        windows = images.unfold(1, crop_px, 1).unfold(2, crop_px, 1)  # (N, y, x, C, crop, crop)
+        self._windows = windows.permute(0, 1, 2, 4, 5, 3)
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def __getitem__(self, plan: BatchSpec) -> RawBatch:
+        device = self._labels.device
+        images, top, left, mirror = torch.from_numpy(np.stack(plan[:4])).to(device, non_blocking=True)
+        cut = self._windows[images, top, left]  # (N, crop, crop, C)
+        pixels = torch.where(mirror[:, None, None, None] == 1, cut.flip(2), cut).permute(0, 3, 1, 2)
+        color = _noise_of(plan, pixels.shape[1])
+        color = None if color is None else color.to(device, non_blocking=True)
+        return RawBatch(pixels, self._labels[images], top, left, mirror, color, plan.divisor)
+
+
+def _noise_of(plan: BatchSpec, channels: int) -> Tensor | None:
+    """Return (N, channels). A gray image has one channel, and its noise lies on the gray axis: all three are equal."""
+    return None if plan.color is None else torch.from_numpy(plan.color[:, :channels])
 
 
 class Preprocess:
-    """Makes a batch of what was cut, on its device: minus the mean image, mirrored, with color noise."""
+    """Makes a batch of what was cut, on its device: minus the mean image, with color noise."""
 
     def __init__(self, mean_image: NDArray[np.float32], crop_px: int) -> None:
-        self._mean_image, self._crop_px = torch.from_numpy(mean_image), crop_px
+        mean = torch.from_numpy(mean_image)
+        self._means = torch.stack([mean, mean.flip(1)])  # the second for mirrored crops
+        self._margin_px, self._crop_px = len(mean) - crop_px, crop_px
 
     def __call__(self, cut: RawBatch) -> Batch:
         """Return the batch. Each device gives the same numbers: these are single fp32 operations, rounded by IEEE."""
-        self._mean_image = self._mean_image.to(cut.pixels.device)
-        windows = self._mean_image.unfold(0, self._crop_px, 1).unfold(1, self._crop_px, 1)  # (y, x, C, crop, crop)
-        means = windows.permute(0, 1, 3, 4, 2)[cut.top, cut.left].permute(0, 3, 1, 2)
+        self._means = self._means.to(cut.pixels.device)
+        windows = self._means.unfold(1, self._crop_px, 1).unfold(2, self._crop_px, 1)  # (2, y, x, C, crop, crop)
+        left = torch.where(cut.mirror == 1, self._margin_px - cut.left, cut.left)
+        means = windows.permute(0, 1, 2, 4, 5, 3)[cut.mirror, cut.top, left].permute(0, 3, 1, 2)
         x = cut.pixels.float().sub_(means)
-        if len(cut.mirrored):
-            x[cut.mirrored] = x[cut.mirrored].flip(3)
         if cut.color is not None:
-            x.add_(cut.color[:, :, None, None]).div_(cut.divisor)
+            x.add_(cut.color[:, :, None, None])
+            if cut.divisor != 1:
+                x.div_(cut.divisor)
         return x, cut.labels
 
 
@@ -242,8 +269,8 @@ def view_plans(images: Indices, batch_images: int, view: View) -> list[BatchSpec
 def train_loader(
     store: Store, settings: Settings, seed: int, share: Shard = WHOLE, device: torch.device = CPU
 ) -> DataLoader[RawBatch]:
-    cuts = CropDataset(store.split("train"), settings.net.crop_px)
-    return DataLoader(cuts, sampler=BatchSampler(store, settings, seed, share), batch_size=None, **_ahead(device))
+    plans = BatchSampler(store, settings, seed, share)
+    return _loader(store.split("train"), settings.net.crop_px, plans, device)
 
 
 def view_loader(
@@ -257,10 +284,9 @@ def view_loader(
     images: Indices | None = None,
 ) -> DataLoader[RawBatch]:
     """Load `images` of a split, by default all in their order, through one view and without noise."""
-    cuts = CropDataset(store.split(split), crop_px)
-    chosen = np.arange(len(cuts)) if images is None else images
+    chosen = np.arange(store.meta.counts[split]) if images is None else images
     plans = [share.of(plan) for plan in view_plans(chosen, batch_images, view)]
-    return DataLoader(cuts, sampler=plans, batch_size=None, **_ahead(device))
+    return _loader(store.split(split), crop_px, plans, device)
 
 
 def view_batches(
@@ -276,6 +302,14 @@ def view_batches(
     finish = Preprocess(store.mean_image, crop_px)
     for cut in view_loader(store, split, crop_px, batch_images, view, device=device, images=images):
         yield finish(cut.to(device))[0], cut.labels
+
+
+def _loader(
+    split: Split, crop_px: int, plans: Sampler[BatchSpec] | list[BatchSpec], device: torch.device
+) -> DataLoader[RawBatch]:
+    if resident(device, split.images.nbytes):
+        return DataLoader(ResidentCrops(split, crop_px, device), sampler=plans, batch_size=None)
+    return DataLoader(CropDataset(split, crop_px), sampler=plans, batch_size=None, **_ahead(device))
 
 
 def _ahead(device: torch.device) -> dict[str, Any]:

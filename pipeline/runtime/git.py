@@ -6,7 +6,10 @@ Only the standard library is imported, since `make repro` calls this before it i
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
+
+REVISION = "REVISION"  # a file's name
 
 
 def git(*command: str, folder: Path = Path()) -> str:
@@ -28,7 +31,8 @@ def git(*command: str, folder: Path = Path()) -> str:
 def revision(folder: Path = Path()) -> str:
     """Return the commit, with `+dirty` if tracked files differ; empty, with a warning, where it is not known.
 
-    The lock and the reports, which `dvc repro` itself writes, do not count.
+    The lock and the reports, which `dvc repro` itself writes, do not count. A copy without Git has what this function
+    returned elsewhere in the file REVISION.
     """
     try:
         commit = git("rev-parse", "HEAD", folder=folder)
@@ -36,6 +40,8 @@ def revision(folder: Path = Path()) -> str:
             "status", "--porcelain", "--untracked-files=no", "--", ".", ":!reports", ":!dvc.lock", folder=folder
         )
     except (OSError, subprocess.CalledProcessError) as error:
+        with suppress(FileNotFoundError):
+            return (folder / REVISION).read_text().strip()
         reason = "git cannot be run"
         if isinstance(error, subprocess.CalledProcessError):
             reason = " ".join(error.stderr.split()) or f"`git {error.cmd[3]}` failed"

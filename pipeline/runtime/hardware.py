@@ -15,6 +15,7 @@ Lightning = Literal["32-true", "bf16-mixed"]
 
 CPU = torch.device("cpu")
 MOST_LOADER_WORKERS = 8  # of 80,000 crops of 227 px a second each
+RESIDENT_SHARE = 1 / 16  # of a GPU's memory: the splits of eight runs side by side leave half of it to their nets
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
 
 
@@ -29,6 +30,13 @@ def loader_workers(device: torch.device) -> int:
     if device.type != "cuda":
         return 0
     return max(1, min(MOST_LOADER_WORKERS, usable_cores() // launcher.local_size()))
+
+
+def resident(device: torch.device, images_bytes: int) -> bool:
+    """Return whether a split of so many bytes is to lie in the device's memory: on a GPU with room for it."""
+    if device.type != "cuda":
+        return False
+    return images_bytes <= RESIDENT_SHARE * torch.cuda.get_device_properties(device).total_memory
 
 
 def set_threads(threads: int) -> None:

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -24,7 +25,10 @@ SENT = ("runs/*/train/*/*/*", "runs/*/evaluation/*/*", "runs/*/tune/*/*", "repor
 
 
 def start() -> None:
-    """Send in the background, so that no stage waits for the store."""
+    """Send in the background, so that no stage waits for the store; without MLflow, elsewhere and later."""
+    if find_spec("mlflow") is None:
+        print("MLflow is not installed here: `alexnet sync` sends the runs from where it is, once they are there")
+        return
     child = subprocess.Popen(
         COMMAND, env=_environment(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
     )

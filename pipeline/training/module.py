@@ -1,5 +1,7 @@
 """The Lightning module and data module of one run."""
 
+from contextlib import suppress
+
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
@@ -97,6 +99,11 @@ class Classifier(pl.LightningModule):
                 self._dropouts.append(SharedDropout(layer.p))
                 self.net.set_submodule(name, self._dropouts[-1])
 
+    def compile_net(self, device: torch.device) -> None:
+        """Compile the net for `device`, for each size of batch by itself. A GPU replays its kernels as a CUDA graph."""
+        torch._inductor.config.fallback_random = True  # dropout draws the masks that it draws uncompiled
+        self.net.compile(dynamic=False, mode="reduce-overhead" if device.type == "cuda" else "default")
+
     def on_train_epoch_start(self) -> None:
         self.train_metrics = RunningMetrics()
 
@@ -146,8 +153,9 @@ class Classifier(pl.LightningModule):
     def _stop_unless_finite(self, value: Tensor, what: str) -> None:
         if not distributed.total((~torch.isfinite(value)).float()):
             return
-        gradients = [p.grad for p in self.net.parameters() if p.grad is not None]
-        norm = float(torch.nn.utils.get_total_norm(gradients)) if gradients else float("nan")
+        gradients, norm = [p.grad for p in self.net.parameters() if p.grad is not None], float("nan")
+        with suppress(RuntimeError):  # a CUDA graph's next forward pass has taken the memory of these gradients
+            norm = float(torch.nn.utils.get_total_norm(gradients)) if gradients else norm
         lr = self.trainer.optimizers[0].param_groups[0]["lr"]
         raise Diverged(what, self.global_step, lr, norm)
 

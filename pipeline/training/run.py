@@ -145,10 +145,10 @@ def _fit(run: Run, callbacks: Sequence[pl.Callback], tell: Callable[[int], None]
     where |= {"device": _device_name(trainer), "machine": platform.machine(), "compiled": run.hardware.compile}
     checkpoint = distributed.agreed(lambda: _checkpoint(run, where))
     module = Classifier(run.settings, len(run.store.meta.classes), run.seed)
+    device = trainer.strategy.root_device
     if run.hardware.compile:
-        torch._inductor.config.fallback_random = True  # dropout draws the masks that it draws uncompiled
-        module.net.compile()
-    images = Images(run.store, run.settings, run.seed, trainer.strategy.root_device)
+        module.compile_net(device)
+    images = Images(run.store, run.settings, run.seed, device)
     started_ms, failure = int(time.time() * 1000), None
     try:
         with signals.only_at_check():
