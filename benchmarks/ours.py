@@ -37,9 +37,7 @@ def lightning_loop(store: Store, settings: Settings) -> Callable[[], float]:
     return work
 
 
-def bare_loop(
-    store: Store, settings: Settings, steps: int | None = None, compiled: bool = False
-) -> Callable[[], None]:
+def bare_loop(store: Store, settings: Settings, steps: int | None = None, compiled: bool = False) -> Callable[[], None]:
     """The same steps in a bare loop; or the first `steps` of each epoch, without validation."""
     set_threads(HARDWARE.thread_count)
     as_a_run_does()

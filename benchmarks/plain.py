@@ -82,7 +82,7 @@ def plain_loop(store: Store, settings: Settings, epochs: int, max_steps: int | N
 
 
 def plain_steps(store: Store, settings: Settings, steps: int) -> Callable[[], None]:
-    """Steps of the same net and optimizer in bf16 by autocast, on one batch that lies ready: nothing waits for input."""
+    """Steps of the same net and optimizer, in bf16 by autocast, on one batch that lies ready: none waits for input."""
     net = plain_net(settings, len(store.meta.classes)).to(DEVICE)
     train, crop_px = settings.train, settings.net.crop_px
     optimizer = torch.optim.SGD(net.parameters(), train.lr, train.momentum, weight_decay=train.weight_decay)
@@ -92,7 +92,7 @@ def plain_steps(store: Store, settings: Settings, steps: int) -> Callable[[], No
     def work() -> None:
         for _ in range(steps):
             optimizer.zero_grad()
-            with torch.autocast(DEVICE.type, torch.bfloat16):
+            with torch.autocast(DEVICE.type, torch.bfloat16, enabled=train.precision == "bf16-mixed"):
                 loss = F.cross_entropy(net(x), labels)
             loss.backward()
             optimizer.step()
