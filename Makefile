@@ -2,12 +2,14 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 PORT ?= 5000
+OUT ?= gpu
+MINUTES ?= 10
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: repro help repository test test-slow bench lint format ui clean new-environment
+.PHONY: repro help repository test test-slow bench gpu lint format ui clean new-environment
 
 repro: repository $(VENV)/.installed ## from a clean checkout to the report (what `make` alone does)
 	python -m pipeline check
@@ -25,6 +27,12 @@ test-slow: $(VENV)/.installed-dev ## the slow tests, and all that break somethin
 
 bench: $(VENV)/.installed-dev ## speed beside a peer on the same work; needs an idle machine
 	python -m benchmarks
+
+# Packages that are there already are used as they are, so that a machine without a network needs no .venv.
+gpu: ## on a GPU, in MINUTES=10: its tests, numbers and speeds, and two scales, written to OUT=gpu
+	@$(PYTHON) -c 'import benchmarks.gpu, mdit_py_plugins, optuna, pytest, simplejpeg' 2>/dev/null || \
+	  $(MAKE) $(VENV)/.installed-dev
+	$(PYTHON) -m benchmarks.gpu --out $(OUT) --minutes $(MINUTES)
 
 lint: $(VENV)/.installed-dev ## ruff, mypy, and the contracts about imports
 	ruff check .

@@ -1,4 +1,7 @@
-"""`make bench`: run every benchmark and write reports/benchmarks.csv and reports/benchmarks.md."""
+"""`make bench`: run every benchmark and write reports/benchmarks.csv and reports/benchmarks.md.
+
+`python -m benchmarks --add gpu/benchmarks.csv` adds the rows that `make gpu` has measured, here or elsewhere.
+"""
 
 import argparse
 from dataclasses import asdict
@@ -8,13 +11,13 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from benchmarks import profile
+from benchmarks import arithmetic, profile
 from benchmarks.harness import Row
 from benchmarks.setups import device_name
 from pipeline.report.formatting import markdown
 from pipeline.runtime.files import write_text
 
-CSV = Path("reports/benchmarks.csv")
+CSV, PROFILE = Path("reports/benchmarks.csv"), Path("reports/profile.csv")
 SCRIPTS = ("lrn", "step", "loop", "pool", "prepare", "noop")
 COLUMNS = list(Row.__dataclass_fields__)
 TO_REACH = {
@@ -32,6 +35,18 @@ TO_REACH = {
     "pool": "≥ 1.08",
     "pool_scaling": "≥ 0.95",
 }
+ON_GPU = {
+    "gpu_full_128": "≥ 25,000",
+    "gpu_full_1024": "≥ 40,000",
+    "gpu_full_plain": "≥ 3",
+    "gpu_input": "≥ 2",
+    "gpu_input_host": "",
+    "gpu_norm_bound": "≥ 0.8",
+    "gpu_small_alone": "",
+    "gpu_small_8": "",
+    "gpu_side_by_side": "> 1",
+}
+NOT_YET = "not yet run on a GPU"
 PAGE = """# Speed beside a peer
 
 Written by `make bench`. Each row is the ratio of two times of the same work, taken alternately in one run: the median \
@@ -41,6 +56,19 @@ that many times as long as the peer. *share*: that part of our time.
 {table}
 
 What is measured, and how, stands at the head of each script in `benchmarks/`; plain PyTorch is `benchmarks/plain.py`.
+
+## On a GPU
+
+`make gpu` measures these rows. *rate*: images a second. The full net trains in bf16, compiled, input included.
+
+{on_gpu}
+
+What a training step takes, and how many images a second two cards allow by it. *GFLOP*: of the products, forward and \
+backward. *MB*: what has to be moved if every chain of pointwise operations is one kernel. `benchmarks/arithmetic.py` \
+counts both, for 790 TFLOP/s in bf16, 67 in fp32, and 3.0 (H100) or 4.3 TB/s (H200). A step starts some 150 kernels, \
+which takes a processor about a millisecond where they are not replayed as a graph: that bounds the embedded net.
+
+{bounds}
 
 ## Where a training step's time goes
 
@@ -54,31 +82,54 @@ the paper's net at 227 px. *Embedded*: a quarter of its width at 67 px, grey.
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("scripts", nargs="*", default=SCRIPTS, help=f"of {', '.join(SCRIPTS)}; all where none is named")
-    chosen = parser.parse_args().scripts
-    if unknown := set(chosen) - set(SCRIPTS):
+    parser.add_argument("--add", type=Path, metavar="CSV", help="rows to add, instead of measuring any")
+    arguments = parser.parse_args()
+    if arguments.add:
+        add(pd.read_csv(arguments.add))
+        return
+    if unknown := set(arguments.scripts) - set(SCRIPTS):
         parser.error(f"no script {', '.join(sorted(unknown))}; accepted are {', '.join(SCRIPTS)}")
-    table = pd.read_csv(CSV) if CSV.exists() else pd.DataFrame(columns=COLUMNS)
-    for name in tqdm(chosen, desc="benchmarks", unit="script"):
-        table = _with(import_module(f"benchmarks.{name}").rows(), table)
-        write_text(CSV, table.to_csv(index=False))
-    write_text(CSV.with_suffix(".md"), PAGE.format(table=_results(table), profile=_profile(), device=device_name()))
+    for name in tqdm(arguments.scripts, desc="benchmarks", unit="script"):
+        add(pd.DataFrame([asdict(row) for row in import_module(f"benchmarks.{name}").rows()]))
+    measured = profile.table().rename_axis("part").reset_index().assign(device=device_name())
+    write_text(PROFILE, measured.to_csv(index=False))
+    write_page(pd.read_csv(CSV))
 
 
-def _with(rows: list[Row], known: pd.DataFrame) -> pd.DataFrame:
-    """In place of the rows of the same name and device."""
-    new = pd.DataFrame([asdict(row) for row in rows], columns=COLUMNS).round(3)
-    together = new if known.empty else pd.concat([new, known])
-    return together.drop_duplicates(["name", "device"]).sort_values(["device", "name"])
+def add(rows: pd.DataFrame) -> None:
+    """Put rows in place of those of the same name and device, and write the page."""
+    known = pd.read_csv(CSV) if CSV.exists() else pd.DataFrame(columns=COLUMNS)
+    together = pd.concat([rows[COLUMNS].round(3), known]) if len(known) else rows[COLUMNS].round(3)
+    table = together.drop_duplicates(["name", "device"]).sort_values(["device", "name"])
+    write_text(CSV, table.to_csv(index=False))
+    write_page(table)
+
+
+def write_page(table: pd.DataFrame) -> None:
+    measured = pd.read_csv(PROFILE)
+    device = measured["device"].iloc[0]
+    text = PAGE.format(
+        table=_results(table[~table["name"].isin(ON_GPU)]),
+        on_gpu=_on_gpu(table),
+        bounds=markdown(bounds := arithmetic.table(), bounds.columns[1:]),
+        profile=markdown(measured.drop(columns="device"), profile.COLUMNS),
+        device=device,
+    )
+    write_text(CSV.with_suffix(".md"), text)
 
 
 def _results(table: pd.DataFrame) -> str:
-    shown = table.assign(**{"to reach": table["name"].map(TO_REACH)})
+    shown = table.assign(**{"to reach": table["name"].map(TO_REACH | ON_GPU)})
     shown = shown.rename(columns={"value": "median", "low": "least", "high": "greatest"})
     return markdown(shown, ("median", "least", "greatest", "rounds"))
 
 
-def _profile() -> str:
-    return markdown(profile.table().rename_axis("part").reset_index(), profile.COLUMNS)
+def _on_gpu(table: pd.DataFrame) -> str:
+    measured = table[table["name"].isin(ON_GPU)]
+    if measured.empty:
+        rows = [{"name": name, "value": NOT_YET, "to reach": goal} for name, goal in ON_GPU.items()]
+        return markdown(pd.DataFrame(rows))
+    return _results(measured)
 
 
 if __name__ == "__main__":

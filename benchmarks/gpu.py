@@ -20,12 +20,13 @@ from contextlib import suppress
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
 from ruamel.yaml import YAML
 
+from benchmarks.__main__ import add
 from benchmarks.setups import CONF, device_name
 from pipeline import params, paths
 from pipeline.errors import UserError
@@ -35,10 +36,14 @@ from pipeline.runtime.files import write_text
 from pipeline.runtime.git import REVISION, revision
 from pipeline.tools.compose import composed
 
+if TYPE_CHECKING:
+    from pipeline.training.run import Run
+
 ROOT = CONF.parent
 LIMITS = {"tests": 120, "numerics": 150, "speeds": 240, "embedded_gpu": 300, "embedded_all_gpu": 3600}  # seconds
 EVALUATING_S = 90.0  # of a scale's time, kept for evaluation and report
 STOPPING_S = 30.0  # for a step, or for the runs of a stage, to stop
+BENCHMARKS = "benchmarks.csv"
 PACKAGES = ("torch", "triton", "numpy", "pytorch-lightning", "mlflow", "dvc")
 
 
@@ -55,11 +60,14 @@ def main() -> None:
     if arguments.step:
         run_step(arguments.step, out, until, arguments.dry_run)
     else:
-        run_steps(out, until, sys.argv[1:])
+        run_steps(out, until, sys.argv[1:], arguments.dry_run)
 
 
-def run_steps(out: Path, until: float, options: list[str]) -> None:
-    """Run all steps, each as a process of its own with its log, and say how they ended in steps.csv."""
+def run_steps(out: Path, until: float, options: list[str], dry_run: bool) -> None:
+    """Run all steps, each as a process of its own with its log, and say how they ended in steps.csv.
+
+    What `speeds` has measured goes to reports/benchmarks.md, too.
+    """
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "environment.txt", environment())
     ended = []
@@ -71,6 +79,8 @@ def run_steps(out: Path, until: float, options: list[str]) -> None:
         ended.append({"step": step, "ended": how, "seconds": round(time.time() - started, 1)})
         write_text(out / "steps.csv", pd.DataFrame(ended).to_csv(index=False))
         print(f"{step}: {how}", flush=True)
+    if (out / BENCHMARKS).exists() and not dry_run:
+        add(pd.read_csv(out / BENCHMARKS))
     if any(step["ended"] != "done" for step in ended[:-1]):  # the last one takes what time there is
         sys.exit(1)
 
@@ -120,8 +130,8 @@ def run_step(step: str, out: Path, until: float, dry_run: bool) -> None:
     elif step == "speeds":
         from benchmarks.speeds import rows
 
-        tiny = {"full": "smoke", "small": "smoke", "batches": (16, 32), "epochs": 1, "workers": 2}
-        keep(map(asdict, rows(**tiny if dry_run else {})), out / "benchmarks.csv")
+        tiny: dict[str, Any] = {"full": "smoke", "small": "smoke", "batches": (16, 32), "epochs": 1, "workers": 2}
+        keep(map(asdict, rows(**tiny if dry_run else {})), out / BENCHMARKS)
     else:
         train_and_report(step, out, until - STOPPING_S, dry_run)
 
@@ -148,16 +158,18 @@ def train_and_report(scale: str, out: Path, until: float, dry_run: bool) -> None
             (work / name).symlink_to(ROOT / name)
     write_text(work / REVISION, revision(ROOT))
     values = composed(CONF, f"scale={scale}") if not dry_run else smoke_called(scale)
-    os.environ["PYTHONPATH"] = str(ROOT)
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     os.chdir(work)
     write_params(values)
     stage("prepare")
     stage("tune")
-    train(values, out / scale / "runs", until - EVALUATING_S)
-    values = reduced(values, finished_variants(values))
-    write_params(values)
-    for name in ("train", "evaluate", "report"):  # of what is finished; the first one trains nothing more
-        stage(name)
+    runs = runs_of(values)
+    if not train(runs, out / scale / "runs", until - EVALUATING_S):
+        values = reduced(values, finished_variants(runs))
+        write_params(values)
+        stage("train")  # nothing more, but to write what is finished where the next stages look for it
+    stage("evaluate")
+    stage("report")
     shutil.copytree(paths.report(scale), out / scale, dirs_exist_ok=True)
     pack(params.validate(values, scale), out / scale / "runs.tar")
 
@@ -176,20 +188,7 @@ def stage(name: str) -> None:
     subprocess.run([sys.executable, "-m", f"stages.{name}"], check=True)
 
 
-def train(values: dict[str, Any], out: Path, until: float) -> None:
-    """Run the train stage, no longer than until then."""
-    stage = subprocess.Popen([sys.executable, "-m", "stages.train"])
-    while stage.poll() is None and time.time() < until:
-        time.sleep(1)
-        keep_finished(values, out)
-    if stage.poll() is None:
-        stage.terminate()
-    if stage.wait(STOPPING_S) not in (0, 128 + signal.SIGTERM):
-        raise UserError("the train stage failed")
-    keep_finished(values, out)
-
-
-def runs_of(values: dict[str, Any]) -> dict[str, list[Any]]:
+def runs_of(values: dict[str, Any]) -> dict[str, list["Run"]]:
     """Return the runs of each variant."""
     from pipeline.training.runs import variant_runs
 
@@ -197,10 +196,25 @@ def runs_of(values: dict[str, Any]) -> dict[str, list[Any]]:
     return {name: variant_runs(chosen, name) for name in chosen.variants}
 
 
-def keep_finished(values: dict[str, Any], out: Path) -> None:
+def train(runs: dict[str, list["Run"]], out: Path, until: float) -> bool:
+    """Run the train stage, no longer than until then. Returns whether it came to its end."""
+    process = subprocess.Popen([sys.executable, "-m", "stages.train"])
+    while process.poll() is None and time.time() < until:
+        time.sleep(1)
+        keep_finished(runs, out)
+    if process.poll() is None:
+        process.terminate()
+    code = process.wait(STOPPING_S)
+    keep_finished(runs, out)
+    if code not in (0, 128 + signal.SIGTERM, -signal.SIGTERM):
+        raise UserError("the train stage failed")
+    return code == 0
+
+
+def keep_finished(runs: dict[str, list["Run"]], out: Path) -> None:
     """Copy what finished runs say of themselves and of their epochs, each once."""
-    for variant, runs in runs_of(values).items():
-        for run in runs:
+    for variant, of_variant in runs.items():
+        for run in of_variant:
             target = out / variant / f"seed-{run.seed}"
             if (run.folder / SUMS).exists() and not target.exists():
                 target.mkdir(parents=True)
@@ -208,11 +222,11 @@ def keep_finished(values: dict[str, Any], out: Path) -> None:
                     shutil.copy2(run.folder / name, target / name)
 
 
-def finished_variants(values: dict[str, Any]) -> list[str]:
+def finished_variants(runs: dict[str, list["Run"]]) -> list[str]:
     """Return the variants all of whose seeds are finished. Raises UserError where the baseline is not."""
-    names = [name for name, runs in runs_of(values).items() if all((run.folder / SUMS).exists() for run in runs)]
+    names = [name for name, of_variant in runs.items() if all((run.folder / SUMS).exists() for run in of_variant)]
     if "baseline" not in names:
-        raise UserError("the baseline's runs are not finished: there is nothing to report")
+        raise UserError("the baseline's runs were not finished in time: there is nothing to report")
     return names
 
 
@@ -227,7 +241,7 @@ def reduced(values: dict[str, Any], variants: list[str]) -> dict[str, Any]:
 
 
 def pack(chosen: params.Params, path: Path) -> None:
-    """Pack all that a report is made of, but the images. Of the weights it shows those of the baseline's median seed."""
+    """Pack all that a report is made of but the images; of the weights, those that it shows: the median baseline's."""
     from pipeline.claims.results import collect
 
     shown = paths.seed(chosen.scale, "baseline", collect(chosen, Path()).median_seed("baseline") or 0)

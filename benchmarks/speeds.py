@@ -1,5 +1,5 @@
-"""A GPU's training speeds: the full net in bf16, compiled, beside plain PyTorch, its input, and a normalization's bytes;
-and small runs, one alone and eight at once.
+"""A GPU's training speeds: the full net in bf16, compiled, beside plain PyTorch and its own input; a normalization
+beside copies of its bytes; small runs, one alone and eight at once.
 
 Each rate is of images that lie in the GPU's memory and are cut there; plain PyTorch's steps have one batch that lies
 ready. The rows are named gpu_…, and `make gpu` measures them; on a CPU only their dry run makes sense.
@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 
 from benchmarks import ours
-from benchmarks.harness import Contender, Row, ratio, rounds_of
+from benchmarks.harness import Contender, Kind, Row, ratio, rounds_of
 from benchmarks.plain import plain_steps
 from benchmarks.setups import DEVICE, params, store
 from pipeline.models.response_norm import ResponseNorm
@@ -106,12 +106,13 @@ def rows(
         times = dict(zip(kinds, zip(*rounds_of(contenders, ROUNDS), strict=True), strict=True))
     for n in batches:
         yield ratio(f"gpu_full_{n}", "rate", "the bounds below", [images / s for s in times["ours", n]])
-    for name, kind, whose, of_which in (
+    comparisons: tuple[tuple[str, Kind, str, tuple[str, str]], ...] = (
         ("gpu_full_plain", "speedup", "plain PyTorch in bf16, without input", ("plain", "ours")),
         ("gpu_input", "speedup", "the loop, against its input alone", ("ours", "input")),
         ("gpu_input_host", "speedup", "the loop, against input cut by processes", ("ours", "host input")),
         ("gpu_norm_bound", "share", "copies of as many bytes", ("copies", "norm")),
-    ):
+    )
+    for name, kind, whose, of_which in comparisons:
         above, below = (times[part, usual] for part in of_which)
         yield ratio(name, kind, whose, [one / other for one, other in zip(above, below, strict=True)])
     yield from _small(small, workers)

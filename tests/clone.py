@@ -60,15 +60,20 @@ def smoke_params() -> dict[str, Any]:
     return composed(ROOT / "conf", "scale=smoke")
 
 
-def make_clone(clone: Path) -> None:
-    """The working tree as a new repository with the smoke scale's params.yaml. Nothing has run in it."""
+def copy_tree(folder: Path) -> None:
+    """The working tree and its downloads, without Git."""
     fashion_mnist.load()  # where it is not there yet, into this repository's downloads
     listed = run(ROOT, "git", "ls-files", "--cached", "--others", "--exclude-standard").splitlines()
     for name in listed:
         if (ROOT / name).is_file():
-            (clone / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, clone / name)
-    shutil.copytree(ROOT / "downloads", clone / "downloads", dirs_exist_ok=True)
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    shutil.copytree(ROOT / "downloads", folder / "downloads", dirs_exist_ok=True)
+
+
+def make_clone(clone: Path) -> None:
+    """The working tree as a new repository with the smoke scale's params.yaml. Nothing has run in it."""
+    copy_tree(clone)
     (clone / "dvc.lock").unlink(missing_ok=True)
     write_params(clone, smoke_params())
     for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "-m", "clone"]):

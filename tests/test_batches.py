@@ -166,14 +166,15 @@ def test_a_split_in_the_devices_memory_gives_the_very_batches_of_the_memory_map(
     chosen = settings(train={"batch_images": 7}, recipe={"color_noise": "coded"})
     view, index = ten_crops(IMAGE_SIZE, CROP_PX)[6], np.array([5, 2, 11])
     seen = []
-    for resident in (False, True):
-        monkeypatch.setattr(batches, "resident", lambda *_, found=resident: found)
+    for held in (False, True):
+        monkeypatch.setattr(batches, "resident", lambda *_, held=held: held)
         loaders = train_loader(store, chosen, 0), view_loader(store, "test", CROP_PX, 2, view, images=index)
-        assert {isinstance(loader.dataset, ResidentCrops) for loader in loaders} == {resident}
+        assert {isinstance(loader.dataset, ResidentCrops) for loader in loaders} == {held}
         seen.append([part for loader in loaders for cut in loader for part in (*finish(cut), cut.mirror)])
     assert len(seen[0]) == 3 * (7 + 2)
-    assert all(torch.equal(mapped, held) for mapped, held in zip(*seen, strict=True))
-    assert [mapped.stride() for mapped in seen[0]] == [held.stride() for held in seen[1]]
+    for mapped, resident_part in zip(*seen, strict=True):
+        assert torch.equal(mapped, resident_part)
+        assert mapped.stride() == resident_part.stride()
 
 
 def test_a_split_lies_in_a_gpus_memory_if_eight_runs_have_room_for_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """Numbers of a GPU beside those of the CPU, where there is one; and of a compiled net beside the same as it is."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from pipeline.data import loader
 from pipeline.data.loader import Preprocess, train_loader
 from pipeline.data.store import Store
 from pipeline.models.build import build
@@ -16,7 +18,7 @@ from pipeline.models.response_norm import ResponseNorm
 from pipeline.params import Hardware, Precision
 from pipeline.runtime.hardware import CPU as PROCESSOR
 from pipeline.runtime.hardware import set_arithmetic
-from pipeline.training.run import HISTORY, WEIGHTS, train
+from pipeline.training.run import HISTORY, RUN, WEIGHTS, train
 from tests.tiny import CPU, CROP_PX, a_run, make_store, numbers, settings
 
 GPU = torch.device("cuda")
@@ -28,7 +30,12 @@ GRADIENT_ERROR: dict[Precision, float] = {"32-true": 1e-5, "tf32": 1e-2, "bf16-m
 
 
 @needs_gpu
-def test_batches_are_cut_and_finished_to_the_very_numbers_of_the_cpu(workplace: Path) -> None:
+@pytest.mark.parametrize("by_processes", [False, True])
+def test_batches_are_cut_and_finished_to_the_very_numbers_of_the_cpu(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, by_processes: bool
+) -> None:
+    if by_processes:
+        monkeypatch.setattr(loader, "resident", lambda *_: False)
     store = make_store(workplace / "color", channels=3)
     for ours, theirs in zip(
         train_loader(store, settings(), 0), train_loader(store, settings(), 0, device=GPU), strict=True
@@ -79,12 +86,29 @@ def test_the_same_seed_trains_the_same_bytes_and_learns_as_on_the_cpu(store: Sto
     assert losses[2] == pytest.approx(losses[0], rel=0.2)  # other dropout masks
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler here")
-def test_a_compiled_net_learns_as_the_same_net_uncompiled(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+@needs_gpu
+def test_a_compiled_net_that_diverges_is_a_failed_run(store: Store) -> None:
+    hardware = GPU_HARDWARE.model_copy(update={"compile": True})
+    folder = train(a_run(store, hardware=hardware, train={"lr": 1e6, "epochs": 20}))
+    assert json.loads((folder / RUN).read_text())["status"] == "failed"
+
+
+NEEDS_COMPILER = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler here")
+
+
+@pytest.mark.parametrize(
+    "hardware",
+    [
+        pytest.param(CPU, marks=[pytest.mark.slow, NEEDS_COMPILER], id="cpu"),
+        pytest.param(GPU_HARDWARE, marks=needs_gpu, id="gpu"),
+    ],
+)
+def test_a_compiled_net_learns_as_the_same_net_uncompiled(
+    store: Store, monkeypatch: pytest.MonkeyPatch, hardware: Hardware
+) -> None:
     histories = []
     for compiled in (False, True):
         monkeypatch.setenv("ALEXNET_STATE", f"state-{compiled}")
-        hardware = CPU.model_copy(update={"compile": compiled})
-        histories.append(numbers(train(a_run(store, hardware=hardware))))
+        run = a_run(store, hardware=hardware.model_copy(update={"compile": compiled}))
+        histories.append(numbers(train(run)))
     np.testing.assert_allclose(histories[1], histories[0], rtol=1e-4, atol=2e-4)
