@@ -46,24 +46,31 @@ def errors(size: str) -> Iterator[Line]:
     net = build(settings, CLASSES).double()
     image = x = 60 * torch.randn(IMAGES, 3, settings.net.crop_px, settings.net.crop_px, dtype=torch.float64)
     for name, layer in net.named_children():
-        yield {"what": name, **_in_each(partial(_through, layer, x))}
+        way = partial(_through, layer, x)
+        exact = way(CPU, torch.float64, False)
+        yield {"what": name, **_on_cpu(way, exact), **_on_device(way, exact, tuple(ARITHMETICS))}
         x = layer(x.clone()).detach()
     for steps in STEPS:
-        what = f"{steps} steps" if steps > 1 else "a step"
-        columns = _in_each(partial(_changed, net, image, settings, steps, False))
+        eager, compiled = (partial(_changed, net, image, settings, steps, whether) for whether in (False, True))
+        exact = eager(CPU, torch.float64, False)
+        line: Line = {"what": f"{steps} steps" if steps > 1 else "a step"}
+        line |= _on_cpu(eager, exact) | _on_device(eager, exact, tuple(ARITHMETICS))
         if DEVICE.type == "cuda":
-            compiled = _in_each(partial(_changed, net, image, settings, steps, True))
-            columns |= {f"{name}, compiled": compiled[name] for name in ("fp32", "bf16")}
-        yield {"what": what, **columns}
+            line |= {f"{name}, compiled": e for name, e in _on_device(compiled, exact, ("fp32", "bf16")).items()}
+        yield line
 
 
-def _in_each(way: Way) -> dict[str, float]:
-    exact = way(CPU, torch.float64, False)
-    found = {"fp32 on the CPU": way(CPU, torch.float32, False)}
-    for name, precision in ARITHMETICS.items():
-        found[name] = way(DEVICE, torch.float32, set_arithmetic(precision) == "bf16-mixed")
+def _on_cpu(way: Way, exact: list[Tensor]) -> dict[str, float]:
+    return {"fp32 on the CPU": max(map(_error, way(CPU, torch.float32, False), exact))}
+
+
+def _on_device(way: Way, exact: list[Tensor], names: tuple[str, ...]) -> dict[str, float]:
+    found = {}
+    for name in names:
+        mixed = set_arithmetic(ARITHMETICS[name]) == "bf16-mixed"
+        found[name] = max(map(_error, way(DEVICE, torch.float32, mixed), exact))
     set_arithmetic("32-true")
-    return {name: max(map(_error, parts, exact)) for name, parts in found.items()}
+    return found
 
 
 def _error(found: Tensor, exact: Tensor) -> float:
@@ -95,7 +102,7 @@ def _changed(
     x, labels = image.to(device, dtype), torch.arange(len(image), device=device) % CLASSES
     before = [p.detach().clone() for p in net.parameters()]
     rule = optimizer(net, settings)
-    if compiled and device.type == "cuda":
+    if compiled:
         net.compile(dynamic=False)
     for _ in range(steps):
         rule.zero_grad()
