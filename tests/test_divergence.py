@@ -102,6 +102,17 @@ def unwatched_step(module: Classifier, batch: Any, batch_index: int) -> torch.Te
     return loss
 
 
+def test_a_run_whose_last_gradients_are_gone_is_a_failed_run_all_the_same(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def overwritten(_: Any) -> torch.Tensor:
+        raise RuntimeError("accessing tensor output of CUDAGraphs that has been overwritten by a subsequent run")
+
+    monkeypatch.setattr(torch.nn.utils, "get_total_norm", overwritten)
+    facts = json.loads((train(a_run(store, train={"lr": LR})) / "run.json").read_text())
+    assert (facts["status"], facts["failure"]["gradient_norm"]) == ("failed", None)
+
+
 def test_what_a_net_answers_with_no_number_is_an_error_and_never_right() -> None:
     probabilities, labels = torch.full((2, 4), torch.nan), torch.tensor([0, 3])
     with pytest.raises(ValueError, match="not a number"):

@@ -153,9 +153,10 @@ class Classifier(pl.LightningModule):
     def _stop_unless_finite(self, value: Tensor, what: str) -> None:
         if not distributed.total((~torch.isfinite(value)).float()):
             return
-        gradients, norm = [p.grad for p in self.net.parameters() if p.grad is not None], float("nan")
-        with suppress(RuntimeError):  # a CUDA graph's next forward pass has taken the memory of these gradients
-            norm = float(torch.nn.utils.get_total_norm(gradients)) if gradients else norm
+        norm, gradients = float("nan"), [p.grad for p in self.net.parameters() if p.grad is not None]
+        with suppress(RuntimeError):  # a CUDA graph's next forward pass may have taken their memory
+            if gradients:
+                norm = float(torch.nn.utils.get_total_norm(gradients))
         lr = self.trainer.optimizers[0].param_groups[0]["lr"]
         raise Diverged(what, self.global_step, lr, norm)
 
