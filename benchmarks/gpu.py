@@ -130,7 +130,14 @@ def run_step(step: str, out: Path, until: float, dry_run: bool) -> None:
     elif step == "speeds":
         from benchmarks.speeds import rows
 
-        tiny: dict[str, Any] = {"full": "smoke", "small": "smoke", "batches": (16, 32), "epochs": 1, "workers": 2}
+        tiny: dict[str, Any] = {
+            "full": "smoke",
+            "small": "smoke",
+            "batches": (16, 32),
+            "epochs": 1,
+            "workers": 2,
+            "rounds": 1,
+        }
         keep(map(asdict, rows(**tiny if dry_run else {})), out / BENCHMARKS)
     else:
         train_and_report(step, out, until - STOPPING_S, dry_run)

@@ -26,7 +26,7 @@ from pipeline.training.pool import Task, Tell, run_tasks
 from pipeline.training.run import HISTORY, Run, train
 from pipeline.training.runs import bytes_of
 
-ROUNDS, SMALL_ROUNDS, REPETITIONS = 3, 2, 20
+REPETITIONS = 20  # of a normalization, at each call
 ON_GPU = DEVICE.type == "cuda"
 
 
@@ -93,6 +93,7 @@ def rows(
     batches: tuple[int, int] = (128, 1024),
     epochs: int = 8,
     workers: int = 8,
+    rounds: int = 3,
 ) -> Iterator[Row]:
     """full, small: sizes of setups.py. epochs: of the full net at each call; a small run has all of its own."""
     usual, large = batches
@@ -103,7 +104,7 @@ def rows(
         target = "benchmarks.speeds:contender"
         found = [Contender(target, kind=kind, size=full, images=n, epochs=epochs).start() for kind, n in kinds]
         contenders = [stack.enter_context(one) for one in found]
-        times = dict(zip(kinds, zip(*rounds_of(contenders, ROUNDS), strict=True), strict=True))
+        times = dict(zip(kinds, zip(*rounds_of(contenders, rounds), strict=True), strict=True))
     for n in batches:
         yield ratio(f"gpu_full_{n}", "rate", "the bounds below", [images / s for s in times["ours", n]])
     comparisons: tuple[tuple[str, Kind, str, tuple[str, str]], ...] = (
@@ -115,17 +116,17 @@ def rows(
     for name, kind, whose, of_which in comparisons:
         above, below = (times[part, usual] for part in of_which)
         yield ratio(name, kind, whose, [one / other for one, other in zip(above, below, strict=True)])
-    yield from _small(small, workers)
+    yield from _small(small, workers, rounds)
 
 
-def _small(size: str, workers: int) -> Iterator[Row]:
+def _small(size: str, workers: int, rounds: int) -> Iterator[Row]:
     images, epochs = store(size).meta.counts["train"], params(size).train.epochs
     with ExitStack() as stack:
         contenders = [
             stack.enter_context(Contender("benchmarks.speeds:side_by_side", size=size, count=count, epochs=epochs))
             for count in (1, workers)
         ]
-        alone, together = zip(*rounds_of(contenders, SMALL_ROUNDS), strict=True)
+        alone, together = zip(*rounds_of(contenders, rounds), strict=True)
     bounds = "the bounds below"
     yield ratio("gpu_small_alone", "rate", bounds, [images / s for s in alone])
     yield ratio(f"gpu_small_{workers}", "rate", bounds, [workers * images / s for s in together])
