@@ -16,7 +16,9 @@ from pipeline.runtime.cores import usable_cores
 Precision = Literal["32-true", "tf32", "bf16-mixed"]  # Lightning's names; tf32: on a GPU, of fp32 products
 Reading = Literal["printed", "coded"]  # what the paper prints, or what its authors' source does
 ConvLayer = Literal["conv1", "conv2", "conv3", "conv4", "conv5"]
-Architecture = Literal["alexnet", "four_layer", "conv_local_13", "conv_local_11"]
+SmallNet = Literal["four_layer", "conv_local_13", "conv_local_11"]  # the authors' nets for CIFAR-10
+Successor = Literal["lenet5", "zfnet", "googlenet", "vgg11", "vgg16", "resnet18", "resnet34", "resnet50"]
+Architecture = Literal["alexnet"] | SmallNet | Successor
 HiddenLayer = Literal["fc6", "fc7"]
 Range = Annotated[list[float], Field(min_length=2, max_length=2)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
@@ -26,6 +28,17 @@ DATASETS = {
     "imagenet2012": "ILSVRC-2012",
     "imagenet2010": "ILSVRC-2010",
 }
+LINEAGE = {  # AlexNet's predecessor and successors: what text calls them, and the smallest crop that they take
+    "lenet5": ("LeNet-5", 16),
+    "zfnet": ("ZFNet", 63),
+    "googlenet": ("GoogLeNet", 31),
+    "vgg11": ("VGG-11", 32),
+    "vgg16": ("VGG-16", 32),
+    "resnet18": ("ResNet-18", 1),
+    "resnet34": ("ResNet-34", 1),
+    "resnet50": ("ResNet-50", 1),
+}
+OF_EVERY_NET = ("architecture", "crop_px", "width", "initialization", "input_divisor")
 FRACTIONS = {0.5: "half", 0.25: "a quarter", 0.125: "an eighth", 0.0625: "a sixteenth"}
 
 
@@ -73,7 +86,7 @@ class Data(Strict):
 class Net(Strict):
     """The net. The defaults are the paper's."""
 
-    architecture: Architecture = "alexnet"  # the paper's net, or one of its authors' small nets for CIFAR-10
+    architecture: Architecture = "alexnet"  # the paper's net, one of its authors' small nets, or one of its lineage
     crop_px: int = Field(227, ge=1)
     # share of the paper's kernels and units
     width: Annotated[float, Field(gt=0, le=1), AfterValidator(_keeps_kernels_whole)] = 1.0
@@ -102,6 +115,23 @@ class Net(Strict):
                 f"net.crop_px = {self.crop_px}: accepted is one of 67, 99, 131, 163, 195, 227: "
                 "there 3x3/2 and 2x2/2 pooling give maps of equal size"
             )
+        if self.architecture in LINEAGE and self.crop_px < LINEAGE[self.architecture][1]:
+            raise ValueError(
+                f"net.crop_px = {self.crop_px}: accepted for {self.architecture} is at least "
+                f"{LINEAGE[self.architecture][1]}, of which its last maps have one place"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _has_what_is_set(self) -> Self:
+        """The other nets of the lineage have no towers, say, and a setting that does nothing would mislead."""
+        if self.architecture in LINEAGE:
+            for name, field in Net.model_fields.items():
+                if name not in OF_EVERY_NET and getattr(self, name) != field.default:
+                    raise ValueError(
+                        f"net.{name} = {getattr(self, name)!r}: accepted for {self.architecture} is {field.default!r}; "
+                        f"of net, it knows {', '.join(OF_EVERY_NET)}"
+                    )
         return self
 
 
@@ -305,9 +335,19 @@ class Params(Strict):
             for name in names:
                 if name not in self.variants:
                     raise ValueError(f"{key} = {name!r}: accepted is one of {', '.join(self.variants)}")
+        for name in self.evaluate.analyses:
+            if (architecture := self.settings(name).net.architecture) != "alexnet":
+                raise ValueError(
+                    f"evaluate.analyses = {name!r}: accepted are variants of the paper's net, not of {architecture}"
+                )
         for name in self.variants:
             if problems := _problems(lambda name=name: self.settings(name), f"variants.{name}.set."):
                 raise ValueError("\n".join(problems))
+            if self.hardware.processes > 1 and self.settings(name).net.architecture.startswith("resnet"):
+                raise ValueError(
+                    f"hardware.devices = {self.hardware.devices}, hardware.nodes = {self.hardware.nodes}: accepted is "
+                    f"1 for variant {name!r}, whose batch normalization would see the images of one process alone"
+                )
         return self
 
     def settings(self, variant: str, overrides: dict[str, dict[str, Any]] | None = None) -> Settings:
@@ -345,9 +385,10 @@ def data_title(dataset: str) -> str:
 
 def net_title(architecture: str, width: float) -> str:
     """What a net is called in text."""
-    if architecture != "alexnet":
+    if architecture not in ("alexnet", *LINEAGE):
         return "the authors' small nets"
-    return "AlexNet" if width == 1 else f"AlexNet at {FRACTIONS.get(width, f'{width:g}')} of its width"
+    name = "AlexNet" if architecture == "alexnet" else LINEAGE[architecture][0]
+    return name if width == 1 else f"{name} at {FRACTIONS.get(width, f'{width:g}')} of its width"
 
 
 def read_yaml(path: Path) -> Any:

@@ -161,6 +161,7 @@ def measure(one: Evaluation, tell: Tell) -> None:
             pd.concat(tables, ignore_index=True).to_parquet(folder / PREDICTIONS, index=False)
             write_json(folder / MEASURED, measured)
             if one.analyzed:
+                assert isinstance(net, nn.Sequential)  # the paper's, says the schema
                 write_json(folder / ANALYSES, rounded(analyze(net, one.store, crop_px, one.seed, one.batch_images)))
             write_sums(folder, MEASURED, PREDICTIONS, ANALYSES, PROBABILITIES)
 

@@ -16,7 +16,7 @@ from pipeline.params import Settings
 TOP = 5
 
 
-def load_net(weights: Path, settings: Settings, classes: int) -> nn.Sequential:
+def load_net(weights: Path, settings: Settings, classes: int) -> nn.Module:
     """Return the net with its trained weights, in evaluation mode. Raises safetensors' error on a damaged file."""
     net = build(settings, classes)
     net.load_state_dict(load_file(weights))

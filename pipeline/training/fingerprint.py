@@ -7,7 +7,7 @@ from pipeline.models import MODULES
 from pipeline.paper.net import paper_net
 from pipeline.paper.recipe import both_readings
 from pipeline.paper.small_nets import small_nets
-from pipeline.params import Hardware, Settings
+from pipeline.params import LINEAGE, Hardware, Settings
 from pipeline.runtime.hardware import kind_of_device
 from pipeline.runtime.source_code import code_of, digest
 
@@ -55,5 +55,8 @@ def code(architecture: str) -> dict[str, str]:
 
 def _paper(architecture: str) -> dict[str, Any]:
     """The figures of the paper and its source that the net is built and trained with."""
+    recipe = both_readings().model_dump()
+    if architecture in LINEAGE:  # whose layer tables are code
+        return {"recipe": recipe}
     net = paper_net() if architecture == "alexnet" else small_nets()[architecture]
-    return {"recipe": both_readings().model_dump(), "net": net.model_dump(exclude={"section"})}
+    return {"recipe": recipe, "net": net.model_dump(exclude={"section"})}

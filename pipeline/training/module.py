@@ -19,6 +19,7 @@ from pipeline.training import distributed
 from pipeline.training.optimizer import optimizer
 
 VALIDATION_BATCH = 500
+AUXILIARY_WEIGHT = 0.3  # of GoogLeNet's auxiliary classifiers in its loss (Szegedy et al. 2014, section 5)
 CHECK_LOSS_STEPS = 50  # on an accelerator, where reading the loss makes the processor wait
 
 
@@ -111,11 +112,14 @@ class Classifier(pl.LightningModule):
         seed_dropout(self.device, seed_of("dropout", self._seed, self.current_epoch, batch_index))
         x, labels = batch
         share = self._share_of_batch(batch_index, len(labels)) if distributed.size() > 1 else 1.0
-        logits = self.net(x)
-        loss = F.cross_entropy(logits, labels) if share else logits.sum()
+        answers = self.net(x)
+        logits, *auxiliary = answers if isinstance(answers, tuple) else (answers,)
+        own = loss = F.cross_entropy(logits, labels) if share else logits.sum()
+        for others in auxiliary:
+            loss = loss + AUXILIARY_WEIGHT * (F.cross_entropy(others, labels) if share else others.sum())
         if self.device.type == "cpu" or self.global_step % CHECK_LOSS_STEPS == 0:
             self._stop_unless_finite(loss, "loss")
-        self.train_metrics.add(loss, logits, labels)
+        self.train_metrics.add(own, logits, labels)
         return loss if distributed.size() == 1 else loss * (share * distributed.size())
 
     def _share_of_batch(self, batch_index: int, images: int) -> float:

@@ -231,7 +231,7 @@ def _finish(
             "epochs": len(history.rows),
             **ending,
             "failure": failure,
-            "parameters": sum(tensor.numel() for tensor in weights.values()),
+            "parameters": sum(weight.numel() for weight in module.net.parameters()),
             "settings": run.settings.model_dump(),
             "started_ms": int(history.rows[0]["time_ms"] - 1000 * history.rows[0]["seconds"])
             if history.rows
