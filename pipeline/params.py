@@ -299,7 +299,9 @@ class Params(Strict):
 
     @property
     def title(self) -> str:
-        return f"{data_title(self.data.dataset)}, {self.net.title}"
+        nets = {self.settings(name).net.architecture for name in self.variants}
+        what = f"{len(nets)} architectures" if nets & set(LINEAGE) else self.net.title
+        return f"{data_title(self.data.dataset)}, {what}"
 
     @model_validator(mode="after")
     def _report_of_its_own(self) -> Self:

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from pipeline.models.alexnet import Dropout, build
+from pipeline.models.build import multiply_adds as count_multiply_adds
 from pipeline.paper.net import PRINTED, full_size_table, paper_shapes, shapes
 from pipeline.paper.recipe import both_readings
 from tests.tiny import settings
@@ -43,6 +44,7 @@ def test_table_and_module_have_the_parameters_and_multiply_adds_counted_by_hand(
     assert sum(p.numel() for p in net.parameters()) == parameters
     if multiply_adds is not None:
         assert sum(shape.multiply_adds for shape in paper_shapes(towers)) == multiply_adds  # type: ignore[arg-type]
+        assert count_multiply_adds(settings(net=FULL | {"towers": towers}), classes=1000, channels=3) == multiply_adds
 
 
 def test_its_maps_are_55_27_13_and_6_px_wide(full_net: nn.Sequential) -> None:

@@ -89,10 +89,11 @@ def test_imagenet2012_has_the_papers_own_numbers() -> None:
     assert "baseline" in params.evaluate.ten_crop
 
 
-def test_every_variant_is_run_at_embedded_all_or_at_cifar10_where_it_is_about_the_small_nets() -> None:
-    whole, small = (set(compose(f"scale={scale}")["variants"]) for scale in ("embedded_all", "cifar10"))
+def test_every_variant_is_run_by_the_scale_of_its_net() -> None:
+    scales = ("embedded_all", "cifar10", "lineage")
+    whole, small, lineage = (set(compose(f"scale={scale}")["variants"]) for scale in scales)
     elsewhere = {"large_batch"}  # for epochs of many steps
-    assert sorted({*whole, *small, *elsewhere}) == VARIANTS
+    assert sorted({*whole, *small, *lineage, *elsewhere}) == VARIANTS
     assert {*small} - whole == {name for name in VARIANTS if name.startswith(("four_layer", "published"))}
 
 

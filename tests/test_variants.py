@@ -27,6 +27,24 @@ FOUR_LAYERS = {
     "train.stop_at_train_error": 25.0,
 }
 TANH = {"net.activation": "tanh"}
+LINEAGE: dict[str, dict[str, Any]] = {  # from each net's own paper, as far as it prints them
+    "lenet5": {
+        "net.architecture": "lenet5",
+        "net.width": 1.0,
+        "net.input_divisor": 64.0,
+        "train.weight_decay": 0.00001,  # it has none; the least that its study tries
+    },
+    "zfnet": {"net.architecture": "zfnet", "train.weight_decay": 0.0005},
+    "vgg16": {"net.architecture": "vgg16", "net.width": 0.125, "train.batch_images": 256},
+    "googlenet": {"net.architecture": "googlenet"},
+    "resnet18": {
+        "net.architecture": "resnet18",
+        "train.lr": 0.1,
+        "train.weight_decay": 0.0001,
+        "train.batch_images": 256,
+    },
+}
+EQUAL_WORK = {"lenet5": 49, "zfnet": 63, "vgg16": 17, "googlenet": 40, "resnet18": 24}  # epochs
 
 CHANGES: dict[str, dict[str, Any]] = {
     "baseline": {},
@@ -73,10 +91,14 @@ CHANGES: dict[str, dict[str, Any]] = {
     "four_layer_tanh_framework": FOUR_LAYERS | TANH | {"net.initialization": "framework"},
     "four_layer_relu_unit_inputs": FOUR_LAYERS | {"net.input_divisor": 64.0},
     "four_layer_tanh_unit_inputs": FOUR_LAYERS | TANH | {"net.input_divisor": 64.0},
+    **LINEAGE,
+    **{f"{name}_tuned": changes for name, changes in LINEAGE.items()},
+    **{f"{name}_equal_work": changes | {"train.epochs": EQUAL_WORK[name]} for name, changes in LINEAGE.items()},
     "large_batch": {"train.batch_images": 1024, "train.lr": 0.08, "train.warmup_epochs": 5},
 }
 STUDIES = {
     "tuned": "baseline",
+    **{f"{name}_{end}": name for name in LINEAGE for end in ("tuned", "equal_work")},
     **{name: name for name in ("tanh", "sigmoid", "four_layer_relu", "four_layer_tanh", "four_layer_sigmoid")},
     "four_layer_tanh_relu_rate": "four_layer_relu",
     **{
@@ -101,7 +123,7 @@ def test_each_variant_changes_what_it_says_and_nothing_else() -> None:
         assert variant.get("study") == STUDIES.get(name), name
 
 
-@pytest.fixture(scope="module", params=["embedded_all", "cifar10"])
+@pytest.fixture(scope="module", params=["embedded_all", "cifar10", "lineage"])
 def scale(request: pytest.FixtureRequest) -> Params:
     return validate(composed(CONF, f"scale={request.param}"), request.param)
 

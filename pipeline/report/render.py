@@ -16,6 +16,7 @@ from pipeline.params import Params
 from pipeline.report import (
     analysis_tables,
     limits,
+    lineage,
     tables,
     training_tables,
     tuning_tables,
@@ -107,6 +108,7 @@ def _context(
             for study in results.trials
         },
         "tuning_answer": tuning_tables.answer(results, questions),
+        "lineage": lineage.table(results) if lineage.members(results) else "",
         "layers": tables.layers(),
         "misprint": tables.misprint(),
         "departures": limits.departures(results),

@@ -13,7 +13,10 @@ INGREDIENTS = (  # as far as they are tested, in this order
     *("overlap_pool", "dropout_overfit", "lrn_imagenet", "lrn_cifar", "relu_vs_tanh_speed", "depth_needed"),
     *("two_gpu_vs_half", "aug_crop_flip", "pca_colour", "ten_crop"),
 )
-QUESTIONS = ("printed_vs_coded", "tuned_vs_paper")
+QUESTIONS = (
+    *("printed_vs_coded", "tuned_vs_paper", "lenet5_to_alexnet", "alexnet_to_zfnet", "zfnet_to_vgg16"),
+    *("vgg16_to_googlenet", "googlenet_to_resnet18"),
+)
 MOST = 6  # ingredients
 
 

@@ -23,6 +23,7 @@ from safetensors.torch import save
 
 from pipeline import paths
 from pipeline.data.store import Store
+from pipeline.models.build import multiply_adds
 from pipeline.params import Hardware, Settings
 from pipeline.runtime import signals
 from pipeline.runtime.checksums import SUMS, damage, write_sums
@@ -232,6 +233,7 @@ def _finish(
             **ending,
             "failure": failure,
             "parameters": sum(weight.numel() for weight in module.net.parameters()),
+            "multiply_adds": multiply_adds(run.settings, len(run.store.meta.classes), run.store.meta.channels),
             "settings": run.settings.model_dump(),
             "started_ms": int(history.rows[0]["time_ms"] - 1000 * history.rows[0]["seconds"])
             if history.rows

@@ -13,9 +13,11 @@ from pipeline.errors import UserError
 from pipeline.report.figures import analysis_figures, figure1
 from pipeline.report.figures.curve_figures import curves
 from pipeline.report.figures.effect_figures import effects, variants
+from pipeline.report.figures.lineage_figure import lineage
 from pipeline.report.figures.net_figures import examples, filters
 from pipeline.report.figures.style import DPI, Drawn, applied
 from pipeline.report.figures.tuning_figures import landscape
+from pipeline.report.lineage import members
 from pipeline.runtime.escaping import escaped, prose
 
 ANALYZED = "baseline"  # whose analyses are drawn
@@ -51,6 +53,8 @@ def _drawings(results: Results, rows: list[Row], questions: list[Row]) -> Iterat
     yield "curves", curves(results)
     if figure1.exists(results):
         yield "figure1", figure1.figure1(results)
+    if members(results):
+        yield "lineage", lineage(results)
     yield "filters", filters(results)
     yield "examples", examples(results)
     if found := results.analyses.get(ANALYZED):

@@ -1,0 +1,93 @@
+"""The section and the figure on the article's six architectures."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from pipeline.claims.results import collect
+from pipeline.params import Params, validate
+from pipeline.report.figures.lineage_figure import lineage
+from pipeline.report.lineage import members, table
+from pipeline.tools.compose import composed
+from tests.fake_runs import SCORE_OF_TRUE_LABEL, fake_params, write_fake_runs
+from tests.test_report import error, half_width
+
+CONF = Path(__file__).parents[1] / "conf"
+
+
+@pytest.fixture(scope="module")
+def scale() -> Params:
+    return validate(composed(CONF, "scale=lineage"), "lineage")
+
+
+@pytest.fixture
+def params(scale: Params) -> Params:
+    names = ("tuned", "lenet5", "lenet5_tuned", "lenet5_equal_work", "resnet18_tuned")
+    variants = {name: scale.variants[name].model_dump() for name in ("baseline", *names)}
+    studies = ["baseline", "lenet5"]
+    variants["resnet18_tuned"]["study"] = None
+    return fake_params(variants=variants, tune=fake_params().tune.model_dump() | {"studies": studies})
+
+
+def test_each_net_has_its_own_errors_and_what_was_published_of_it(
+    tmp_path: Path, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SCORE_OF_TRUE_LABEL, "lenet5", 2.0)
+    monkeypatch.setitem(SCORE_OF_TRUE_LABEL, "lenet5_tuned", 2.4)
+    write_fake_runs(tmp_path, params)
+    results = collect(params, tmp_path)
+    assert [member.title for member in members(results)] == ["LeNet-5", "AlexNet", "ResNet-18"]
+    lines = re.sub(" +", " ", table(results)).splitlines()[2:]
+    cells = {line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:-1]] for line in lines}
+
+    def shown(variant: str) -> str:
+        values = error(tmp_path, variant)
+        return f"{values.mean():.1f} ± {half_width(values):.1f} (3 seeds)"
+
+    lenet = [shown("lenet5"), shown("lenet5_tuned"), "0.01", shown("lenet5_equal_work"), "–"]
+    assert cells["LeNet-5 (1998)"] == ["1,000", "2.0", *lenet]
+    assert len({shown("lenet5"), shown("lenet5_tuned"), shown("lenet5_equal_work")}) == 3
+    assert cells["AlexNet (2012)"][2:] == [shown("baseline"), shown("tuned"), "0.01", shown("tuned"), "18.20"]
+    assert cells["ResNet-18 (2015)"][2:] == ["–", shown("resnet18_tuned"), "0.1", "–", "6.71"]
+
+
+def test_the_figure_shows_each_nets_error_by_year_and_by_work(tmp_path: Path, params: Params) -> None:
+    write_fake_runs(tmp_path, params)
+    drawn = lineage(collect(params, tmp_path))
+    assert not isinstance(drawn, str)
+    years, works, old_years, _ = drawn[0].axes
+    places = {text.get_text(): text.xy for text in years.texts}
+    assert {name: x for name, (x, _) in places.items()} == {"LeNet-5": 1998, "AlexNet": 2012, "ResNet-18": 2015}
+    assert places["LeNet-5"][1] == pytest.approx(error(tmp_path, "lenet5_tuned").mean())
+    assert {text.xy[0] for text in works.texts} == {2.0}
+    assert {text.get_text(): text.xy for text in old_years.texts} == {
+        "AlexNet": (2012, 18.2),
+        "ResNet-50": (2015, 6.71),
+    }
+
+
+def test_other_scales_have_no_such_section(tmp_path: Path) -> None:
+    write_fake_runs(tmp_path, fake_params())
+    assert members(collect(fake_params(), tmp_path)) == []
+
+
+def test_equal_work_is_alexnets_within_three_percent(scale: Params) -> None:
+    from pipeline.models.build import multiply_adds
+
+    def work(variant: str) -> int:
+        settings = scale.settings(variant)
+        return settings.train.epochs * multiply_adds(settings, 10, 1)
+
+    equal = [name for name in scale.variants if name.endswith("_equal_work")]
+    assert len(equal) == 5
+    for name in equal:
+        assert work(name) == pytest.approx(work("tuned"), rel=0.03), name
+
+
+def test_variants_of_a_net_differ_in_nothing_but_their_study_and_epochs(scale: Params) -> None:
+    for study in scale.tune.studies[1:]:
+        printed, tuned, equal = (scale.settings(f"{study}{end}") for end in ("", "_tuned", "_equal_work"))
+        assert tuned == printed
+        assert equal.model_copy(update={"train": printed.train}) == printed
+        assert equal.train.model_copy(update={"epochs": printed.train.epochs}) == printed.train
