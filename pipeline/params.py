@@ -337,11 +337,6 @@ class Params(Strict):
             for name in names:
                 if name not in self.variants:
                     raise ValueError(f"{key} = {name!r}: accepted is one of {', '.join(self.variants)}")
-        for name in self.evaluate.analyses:
-            if (architecture := self.settings(name).net.architecture) != "alexnet":
-                raise ValueError(
-                    f"evaluate.analyses = {name!r}: accepted are variants of the paper's net, not of {architecture}"
-                )
         for name in self.variants:
             if problems := _problems(lambda name=name: self.settings(name), f"variants.{name}.set."):
                 raise ValueError("\n".join(problems))

@@ -321,11 +321,17 @@ def test_a_column_that_alone_sees_color_differs_more_than_by_chance(tmp_path: Pa
 # ---- together
 
 
-@pytest.mark.parametrize("architecture", ["four_layer", "conv_local_13"])
-def test_what_a_net_or_its_images_lack_is_a_reason(store: Store, architecture: str) -> None:
-    net = build(settings(net={"architecture": architecture, "crop_px": 24}), CLASSES).eval()
-    found = analyze(net, store, 24, seed=0, batch_images=7)
-    assert found["dropout_test_half"] == {"reason": "the net has no dropout"}
+@pytest.mark.parametrize(
+    ("architecture", "crop_px", "why"),
+    [
+        *((name, 24, "the net has no dropout") for name in ("four_layer", "conv_local_13", "lenet5", "resnet18")),
+        ("googlenet", CROP_PX, "the net's layers are no chain, of which dropout begins a part"),
+    ],
+)
+def test_what_a_net_or_its_images_lack_is_a_reason(store: Store, architecture: str, crop_px: int, why: str) -> None:
+    net = build(settings(net={"architecture": architecture, "crop_px": crop_px}), CLASSES).eval()
+    found = analyze(net, store, crop_px, seed=0, batch_images=7)
+    assert found["dropout_test_half"] == {"reason": why}
     assert found["gpu_specialisation"] == {"reason": "the images are grey"}
     assert found["nn_4096"]["queries"] == found["off_centre"]["images"] == COUNTS["test"]
 

@@ -22,7 +22,7 @@ KeptUnits = Callable[[Dropout, int], Tensor]  # from a layer and its number of u
 
 @torch.inference_mode()
 def halved_against_dropout_nets(
-    net: nn.Sequential, store: Store, crop_px: int, seed: int, batch_images: int
+    net: nn.Module, store: Store, crop_px: int, seed: int, batch_images: int
 ) -> dict[str, Any]:
     """Compare the halved net's probabilities p with the renormalized geometric mean q over K dropout nets, K in NETS.
 
@@ -30,6 +30,8 @@ def halved_against_dropout_nets(
     factors: kl with the most dropout nets, where the outputs are scaled by each of FACTORS instead of halved.
     A sampled net silences the same units for every image; its number and the net's seed decide which units.
     """
+    if not isinstance(net, nn.Sequential):
+        return {"reason": "the net's layers are no chain, of which dropout begins a part"}
     layers = list(net)
     first = next((place for place, layer in enumerate(layers) if isinstance(layer, Dropout)), None)
     if first is None:

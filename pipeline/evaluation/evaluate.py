@@ -161,12 +161,11 @@ def measure(one: Evaluation, tell: Tell) -> None:
             pd.concat(tables, ignore_index=True).to_parquet(folder / PREDICTIONS, index=False)
             write_json(folder / MEASURED, measured)
             if one.analyzed:
-                assert isinstance(net, nn.Sequential)  # the paper's, says the schema
                 write_json(folder / ANALYSES, rounded(analyze(net, one.store, crop_px, one.seed, one.batch_images)))
             write_sums(folder, MEASURED, PREDICTIONS, ANALYSES, PROBABILITIES)
 
 
-def analyze(net: nn.Sequential, store: Store, crop_px: int, seed: int, batch_images: int) -> dict[str, Any]:
+def analyze(net: nn.Module, store: Store, crop_px: int, seed: int, batch_images: int) -> dict[str, Any]:
     """Return what the paper says about a net beyond its errors (sections 4.2 and 6.1), under the claims' names.
 
     What cannot be measured on the net holds a `reason` and nothing else.
