@@ -22,12 +22,15 @@ Architecture = Literal["alexnet"] | SmallNet | Successor
 HiddenLayer = Literal["fc6", "fc7"]
 Range = Annotated[list[float], Field(min_length=2, max_length=2)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+TINY_IMAGENET, TINY_IMAGENET_CLASSES = "tiny_imagenet", 200
 DATASETS = {
     "fashion_mnist": "Fashion-MNIST",
     "cifar10": "CIFAR-10",
     "imagenet2012": "ILSVRC-2012",
     "imagenet2010": "ILSVRC-2010",
+    TINY_IMAGENET: "Tiny ImageNet",
 }
+IMAGENET = ("imagenet2012", "imagenet2010", TINY_IMAGENET)
 LINEAGE = {  # AlexNet's predecessor and successors: what text calls them, and the smallest crop that they take
     "lenet5": ("LeNet-5", 16),
     "zfnet": ("ZFNet", 63),
@@ -39,6 +42,7 @@ LINEAGE = {  # AlexNet's predecessor and successors: what text calls them, and t
     "resnet50": ("ResNet-50", 1),
 }
 OF_EVERY_NET = ("architecture", "crop_px", "width", "initialization", "input_divisor")
+HALVED = "halved"
 FRACTIONS = {0.5: "half", 0.25: "a quarter", 0.125: "an eighth", 0.0625: "a sixteenth"}
 
 
@@ -60,6 +64,27 @@ class Data(Strict):
     validation_images: int = Field(ge=1)  # in proportion to the classes' sizes; one of each stays to train on
     test_images: int | None = Field(ge=1)  # null: all
     split_seed: int = Field(ge=0)
+    # of Tiny ImageNet: so many, spread evenly over the sorted WNIDs, or those listed; null: all
+    classes: int | list[str] | None = None
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _several_classes(cls, found: Any) -> Any:
+        several = type(found) is int and 2 <= found <= TINY_IMAGENET_CLASSES
+        listed = isinstance(found, list) and len({*map(str, found)}) == len(found) >= 2
+        if not (found is None or several or listed):
+            accepted = f"null, 2 to {TINY_IMAGENET_CLASSES}, or a list of at least two different WNIDs"
+            raise ValueError(accepted if _is_scalar(found) else f"data.classes: accepted is {accepted}")
+        return found
+
+    @model_validator(mode="after")
+    def _classes_of_tiny_imagenet(self) -> Self:
+        if self.classes is not None and self.dataset != TINY_IMAGENET:
+            raise ValueError(
+                f"data.classes = {self.classes!r}: accepted is null where data.dataset = {self.dataset!r}; "
+                f"{TINY_IMAGENET} alone has a choice of classes"
+            )
+        return self
 
     @model_validator(mode="after")
     def _known(self) -> Self:
@@ -254,7 +279,7 @@ class Evaluate(Strict):
 
 
 class Variant(Strict):
-    """A row of conf/variants.yaml: the baseline with one named change."""
+    """A row of conf/variants.yaml: the baseline with one named change. `halved` stands for half of its number."""
 
     title: str
     section: str  # of the paper
@@ -352,7 +377,9 @@ class Params(Strict):
         blocks = {name: getattr(self, name).model_dump() for name in Settings.model_fields}
         for change in (self.variants[variant].set, overrides or {}):
             for block, values in change.items():
-                blocks[block] = {**blocks.get(block, {}), **values}
+                before = blocks.get(block, {})
+                halves = {name: _half(before.get(name)) for name, value in values.items() if value == HALVED}
+                blocks[block] = {**before, **values, **halves}
         return Settings.model_validate(blocks)
 
     def used_studies(self) -> list[str]:
@@ -364,6 +391,13 @@ class Params(Strict):
         if name not in self.variants:
             raise UserError(f"variant {name!r} is not defined; accepted is one of {', '.join(self.variants)}")
         return self.variants[name]
+
+
+def _half(number: Any) -> Any:
+    """Half of a setting; what is no number stays `halved`, which its type refuses."""
+    if type(number) is int:
+        return number // 2
+    return number / 2 if type(number) is float else HALVED
 
 
 @cache

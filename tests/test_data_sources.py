@@ -83,7 +83,7 @@ def test_the_published_data_arrive() -> None:
 
 def test_a_data_set_without_a_source_names_those_that_have_one() -> None:
     with pytest.raises(
-        UserError, match=r"data\.dataset = 'imagenet2012'.*accepted is fashion_mnist, cifar10, or data\.folder"
+        UserError, match=r"data\.dataset = 'imagenet2012'.*accepted is fashion_mnist, cifar10, tiny_imagenet, or data"
     ):
         sources.load(FASHION_MNIST.model_copy(update={"dataset": "imagenet2012"}))
 

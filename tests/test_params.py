@@ -92,7 +92,7 @@ def test_imagenet2012_has_the_papers_own_numbers() -> None:
 def test_every_variant_is_run_by_the_scale_of_its_net() -> None:
     scales = ("embedded_all", "cifar10", "lineage")
     whole, small, lineage = (set(compose(f"scale={scale}")["variants"]) for scale in scales)
-    elsewhere = {"large_batch"}  # for epochs of many steps
+    elsewhere = {"large_batch", "as_printed"}  # for epochs of many steps; for a baseline that is not as printed
     assert sorted({*whole, *small, *lineage, *elsewhere}) == VARIANTS
     assert {*small} - whole == {name for name in VARIANTS if name.startswith(("four_layer", "published"))}
 
@@ -108,6 +108,12 @@ MISTAKES: list[tuple[list[str], Any, str]] = [
     (["net", "crop_px"], 99, "net.crop_px = 99: accepted is at most data.image_size = 76"),
     (["net", "pool_px"], 4, "net.pool_px = 4: input should be 2 or 3"),
     (["recipe", "weight_std"], "guessed", "recipe.weight_std = 'guessed': input should be 'printed' or 'coded'"),
+    (["data", "classes"], 50, "data.classes = 50: accepted is null where data.dataset = 'fashion_mnist'"),
+    (["data", "classes"], 1, "data.classes = 1: accepted is null, 2 to 200, or a list of at least two different WNIDs"),
+    (["data", "classes"], 201, "data.classes = 201: accepted is null, 2 to 200, or a list"),
+    (["data", "classes"], True, "data.classes = True: accepted is null, 2 to 200, or a list"),
+    (["data", "classes"], "n01443537", "data.classes = 'n01443537': accepted is null, 2 to 200, or a list"),
+    (["data", "classes"], ["n01443537"] * 2, "data.classes: accepted is null, 2 to 200, or a list of at least two"),
     (["train", "epochs"], 1.5, "train.epochs = 1.5: input should be a valid integer"),
     (["train", "epochs"], True, "train.epochs = True: input should be a valid integer"),
     (["train", "lr"], -1, "train.lr = -1: input should be greater than 0"),

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.errors import UserError
 from pipeline.params import Params, validate, variant_table
 from pipeline.tools.compose import composed
 
@@ -14,6 +15,7 @@ ITEMS = (
     "crop_sharing",
 )
 CODED = {f"recipe.{item}": "coded" for item in ITEMS}
+PRINTED = {f"recipe.{item}": "printed" for item in ITEMS}
 FOUR_LAYERS = {
     "net.architecture": "four_layer",
     "net.crop_px": 24,
@@ -66,9 +68,10 @@ CHANGES: dict[str, dict[str, Any]] = {
     "biases_zero": {"net.hidden_bias": 0.0},
     "tanh": TANH,
     "sigmoid": {"net.activation": "sigmoid"},
-    "narrow": {"net.width": 0.125},
-    "short": {"train.epochs": 45},
+    "narrow": {"net.width": "halved"},
+    "short": {"train.epochs": "halved"},
     "as_coded": CODED,
+    "as_printed": PRINTED,
     "as_coded_no_norm": CODED | {"net.norm_layers": []},
     "no_norm_conv1": {"net.norm_layers": ["conv2"]},
     "no_norm_conv2": {"net.norm_layers": ["conv1"]},
@@ -123,7 +126,7 @@ def test_each_variant_changes_what_it_says_and_nothing_else() -> None:
         assert variant.get("study") == STUDIES.get(name), name
 
 
-@pytest.fixture(scope="module", params=["embedded_all", "cifar10", "lineage"])
+@pytest.fixture(scope="module", params=["embedded_all", "cifar10", "lineage", "tiny_imagenet", "tiny_imagenet_200"])
 def scale(request: pytest.FixtureRequest) -> Params:
     return validate(composed(CONF, f"scale={request.param}"), request.param)
 
@@ -133,5 +136,21 @@ def test_what_is_trained_differs_from_the_baseline_by_its_changes_alone(scale: P
     for name in scale.variants:
         trained = flat(scale.settings(name).model_dump())
         differing = {key: value for key, value in trained.items() if value != baseline[key]}
-        assert differing == {key: value for key, value in CHANGES[name].items() if value != baseline[key]}, name
+        wanted = {key: baseline[key] / 2 if value == "halved" else value for key, value in CHANGES[name].items()}
+        assert differing == {key: value for key, value in wanted.items() if value != baseline[key]}, name
         assert differing or name in ("baseline", *STUDIES), name
+
+
+def test_half_of_what_is_no_number_is_refused() -> None:
+    values = composed(CONF, "scale=smoke")
+    row = {"title": "x", "section": "3", "description": "x"}
+    values["variants"] = {"baseline": row, "less": row | {"set": {"net": {"activation": "halved"}}}}
+    with pytest.raises(UserError, match=r"variants\.less\.set\.net\.activation = 'halved': input should be 'relu'"):
+        validate(values, "params.yaml")
+
+
+def test_half_of_the_embedded_scales_width_and_epochs_are_those_that_were_fixed_numbers_before() -> None:
+    """An eighth and 45: what a run is has not changed with the way in which the table says it."""
+    params = validate(composed(CONF, "scale=embedded_all"), "embedded_all")
+    assert params.settings("narrow").net.width == 0.125
+    assert params.settings("short").train.epochs == 45

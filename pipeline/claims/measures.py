@@ -14,6 +14,7 @@ from pipeline.paper.claims import EPOCH_MEASURES, IMAGE_MEASURES, Key, Side
 
 DIVERGENCE = "divergence_from_dropout_nets"
 REACHED = 25.0  # % training error (Figure 1)
+LEFT_GUESSING = 0.9  # of a guess's error: with so little training error a net has begun to learn
 SMOOTH_EPOCHS = 5  # whose mean validation loss is looked at (section 4.2's convergence)
 NEAR_LOWEST = 1.05  # of the lowest such loss: a run has converged when it first comes as near
 OPEN_END = 0.9  # of the epochs: a run that comes near its lowest loss later may not have converged
@@ -128,7 +129,10 @@ def epochs_to(results: Results, measure: str, variant: str) -> pd.Series:
     if measure == "epochs_to_converge":
         found = {seed: _converged(history) for seed, history in histories.groupby("seed")}
         return pd.Series(found, dtype=float).reindex(results.params.seeds)
-    reached = histories[histories["train_error_top1"] <= REACHED]
+    goal = REACHED
+    if measure == "epochs_to_leave_guessing":
+        goal = LEFT_GUESSING * 100 * (1 - 1 / len(results.classes)) if results.classes else float("nan")
+    reached = histories[histories["train_error_top1"] <= goal]
     return reached.groupby("seed")["epoch"].min().astype(float).reindex(results.params.seeds)
 
 

@@ -278,6 +278,8 @@ def _measured(results: Results, row: Row, measured: Measured, own: bool) -> Row:
         return replace(row, verdict=Verdict(NOT_RUN.word, reason))
     if interval.mean is None:
         reason = f"no pair is complete, {effect.left_out} left out"
+        if effect.censored.both:
+            reason = f"neither run of a pair got there within its epochs, in {effect.censored.both} pairs"
         return replace(row, left_out=effect.left_out, verdict=Verdict(_unjudged(row), reason))
     kind = row.claim.kind if isinstance(row.claim, Claim) else "effect"
     evidence = Evidence(

@@ -47,9 +47,13 @@ def key(data: Data, most_bytes: int) -> str:
 
 
 def _listing(folder: Path) -> str:
-    """Return the SHA-256 of the names, sizes and times of all files below a folder, those behind links included."""
+    """Return the SHA-256 of the names, sizes and times of all files below a folder, those behind links included.
+
+    An archive in its place is listed by itself.
+    """
     listed, seen = hashlib.sha256(), set()
-    for place, folders, names in os.walk(folder, followlinks=True):
+    walk = os.walk(folder, followlinks=True) if folder.is_dir() else [(str(folder.parent), [], [folder.name])]
+    for place, folders, names in walk:
         folders.sort()
         inode = Path(place).stat()
         if (inode.st_dev, inode.st_ino) in seen:  # a link that leads back

@@ -15,7 +15,11 @@ Views = Literal["one_crop", "ten_crop"]
 Agreement = Literal["equal", "leading_digits", "at_most"]
 
 IMAGE_MEASURES = ("error", "overfitting")  # of each image, by each seed's net
-EPOCH_MEASURES = ("epochs_to_25_train_error", "epochs_to_converge")  # a ratio; some runs may end before
+EPOCH_MEASURES = (  # a ratio; some runs may end before
+    "epochs_to_25_train_error",
+    "epochs_to_leave_guessing",
+    "epochs_to_converge",
+)
 ANALYSIS_MEASURES = (  # one number for each seed, of the baseline's nets
     "accuracy_lost_off_center",
     "divergence_from_dropout_nets",

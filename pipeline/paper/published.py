@@ -83,6 +83,7 @@ class Anchor(Sourced):
     error: Errors
     up_to: Number | None = None  # where a range of top-1 errors was published
     log_loss: Number | None = None
+    differs: str = ""  # how it differs from a scale here on the same data, whose report has it beside its own errors
 
     @model_validator(mode="after")
     def _has_a_figure(self) -> Self:

@@ -8,7 +8,7 @@ from pipeline.claims.results import Results
 from pipeline.claims.table import TOP5_CLASSES, Row
 from pipeline.paper.net import paper_net
 from pipeline.paper.recipe import both_readings
-from pipeline.params import FRACTIONS, Recipe, data_title
+from pipeline.params import FRACTIONS, TINY_IMAGENET, TINY_IMAGENET_CLASSES, Recipe, data_title
 from pipeline.report.formatting import number
 from pipeline.runtime.escaping import prose
 
@@ -90,6 +90,14 @@ def _of_data(results: Results) -> Iterator[str]:
             f"{prose(data_title(data.dataset))} in {len(results.classes) or 'unknown'} classes, resized bilinearly to "
             f"{data.image_size} px, not from 1.2 "
             "million color photographs in a thousand classes."
+        )
+    if data.dataset == TINY_IMAGENET:
+        if data.classes is not None:
+            how = "spread evenly over the sorted WNIDs" if isinstance(data.classes, int) else "chosen by their WNIDs"
+            yield f"The classes are {len(results.classes)} of {TINY_IMAGENET_CLASSES}, {how}."
+        yield (
+            "Its validation images are the test images here, as the labels of its own were never published; held-out "
+            "training images are the validation images. All were published at 64 px. No figure shows any of them."
         )
     if data.folder is not None and data.dataset == "cifar10":
         yield "The images were read from a folder of files, and not from the published release."

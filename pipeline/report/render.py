@@ -86,6 +86,7 @@ def _context(
         "claims": claims,
         "summary": lines,
         "headline": tables.headline(results),
+        "others": tables.others(results),
         "tested": tables.tested(claims),
         "computed": tables.computed(claims),
         "untested": tables.untested(claims),

@@ -10,7 +10,9 @@ from pipeline.claims.results import Results
 from pipeline.claims.table import TOP5_CLASSES, Row
 from pipeline.paper.claims import Key, Side, Views, registry
 from pipeline.paper.net import full_size_table, paper_net
-from pipeline.report.formatting import NOTHING, Notes, between, markdown, number, signed, with_interval
+from pipeline.paper.published import published
+from pipeline.params import data_title
+from pipeline.report.formatting import NOTHING, Notes, between, either, markdown, number, signed, with_interval
 from pipeline.runtime.escaping import escaped, prose
 
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
@@ -46,6 +48,25 @@ def headline(results: Results) -> str:
             )
     frame = pd.DataFrame(rows)
     return markdown(frame, numbers=frame.columns[1:])
+
+
+def others(results: Results) -> str:
+    """Return what others measured on the same data, below our own error; nothing where no such result is known."""
+    title = data_title(results.params.data.dataset)
+    known = [anchor for anchor in published().anchors if anchor.differs and anchor.data == title]
+    if not known:
+        return ""
+    ours = [
+        with_interval(mean_interval(results.by_seed(Side(variant="baseline"), f"error_{key}"))) for key in tops(results)
+    ]
+    here = f"here ({prose(results.params.title)}, {len(results.classes)} classes)"
+    errors = " / ".join(tops(results).values()) + " error, %"
+    rows = [{"net": f"**{here}**", errors: " / ".join(ours), "how it differs": NOTHING, "source": "this report"}]
+    for anchor in known:
+        differs = "; ".join([*anchor.error.remarks, anchor.differs])
+        error = either(anchor.error.top1, anchor.error.top5)
+        rows.append({"net": anchor.model, errors: error, "how it differs": differs, "source": anchor.source})
+    return markdown(pd.DataFrame(rows), numbers=(errors,))
 
 
 def tested(rows: Iterable[Row]) -> str:

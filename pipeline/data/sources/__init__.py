@@ -1,7 +1,8 @@
 """Where raw images come from. Each source is a module whose `load` returns `RawImages`; download.py fetches."""
 
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -14,7 +15,7 @@ from PIL import Image
 
 from pipeline import paths
 from pipeline.errors import UserError
-from pipeline.params import Data
+from pipeline.params import TINY_IMAGENET, TINY_IMAGENET_CLASSES, Data
 
 MOST_BYTES = 1 << 30  # of one decoded image, as 8-bit RGB: 358 megapixels
 FEW = 10
@@ -82,7 +83,11 @@ class Contents(NamedTuple):
 
 
 # Data sets that are fetched where no folder of images is named.
-PUBLISHED = {"fashion_mnist": Contents(60_000, 10_000, 10, 1), "cifar10": Contents(50_000, 10_000, 10, 3)}
+PUBLISHED = {
+    "fashion_mnist": Contents(60_000, 10_000, 10, 1),
+    "cifar10": Contents(50_000, 10_000, 10, 3),
+    TINY_IMAGENET: Contents(100_000, 10_000, TINY_IMAGENET_CLASSES, 3),
+}
 
 
 def contents(data: Data) -> Contents:
@@ -91,7 +96,10 @@ def contents(data: Data) -> Contents:
 
     if contest := CONTESTS.get(data.dataset):
         return Contents(contest.images["train"], contest.images[contest.test], contest.classes, 3)
-    if data.folder is None:
+    if data.dataset == TINY_IMAGENET and data.classes is not None:
+        whole, classes = PUBLISHED[TINY_IMAGENET], data.classes if isinstance(data.classes, int) else len(data.classes)
+        return Contents(whole.train // whole.classes * classes, whole.test // whole.classes * classes, classes, 3)
+    if data.folder is None or data.dataset == TINY_IMAGENET:
         return PUBLISHED[data.dataset]
     raw = load(data)
     return Contents(len(raw.train.labels), len(raw.test.labels), len(raw.classes), raw.channels)
@@ -111,11 +119,13 @@ def load(data: Data) -> RawImages:
     Raises UserError where they are not there, or are not what the data set's name promises.
     """
     if data.folder is not None:
-        from pipeline.data.sources import cifar10, folder, imagenet
+        from pipeline.data.sources import cifar10, folder, imagenet, tiny_imagenet
 
         place = paths.root() / Path(data.folder).expanduser()
         if data.dataset in imagenet.CONTESTS:
             return imagenet.load(data.dataset, place)
+        if data.dataset == TINY_IMAGENET:
+            return tiny_imagenet.read(place, data.classes)
         if data.dataset == "fashion_mnist":
             raise UserError(
                 f"data.folder = {data.folder!r}: accepted is null, as Fashion-MNIST's images are fetched; for images "
@@ -132,7 +142,8 @@ def load(data: Data) -> RawImages:
             f"data.dataset = {data.dataset!r}: cannot be fetched; accepted is {', '.join(PUBLISHED)}, or data.folder, "
             "a folder that holds train/<class>/<image> and test/<class>/<image>, or ImageNet as it was downloaded"
         )
-    raw: RawImages = import_module(f"{__name__}.{data.dataset}").load()
+    source = import_module(f"{__name__}.{data.dataset}")
+    raw: RawImages = source.load() if data.classes is None else source.load(data.classes)
     return raw
 
 
@@ -150,6 +161,15 @@ def entries(folder: Path, layout: str, folders: bool = True) -> list[os.DirEntry
     except OSError as error:
         raise UserError(f"{error.filename}: cannot be read ({error.strerror}); {layout} in data.folder") from error
     return found
+
+
+def require_published(place: Path | str, found: Iterable[str], published: list[str], remedy: str) -> None:
+    """Raise UserError, which ends in `remedy` where some are missing, unless the names found are those published."""
+    there, accepted = Counter(found), Counter(published)
+    if missing := sorted((accepted - there).elements()):
+        raise UserError(f"{place}: lacks {len(missing)} of the {len(published)} published, {few(missing)}: {remedy}")
+    if surplus := sorted((there - accepted).elements()):
+        raise UserError(f"{place}: {few(surplus)}: not among what was published, or there twice; move it away")
 
 
 def printable(name: str) -> str:

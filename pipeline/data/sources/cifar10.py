@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline import paths
 from pipeline.data.sources import Arrays, RawImages, few
-from pipeline.data.sources.download import Refused, Unavailable, fetched, from_first, from_web
+from pipeline.data.sources.download import Refused, fetched, from_first, from_kept, from_web
 from pipeline.errors import UserError
 
 URL = "https://www.cs.toronto.edu/~kriz/"
@@ -37,7 +37,7 @@ def load() -> RawImages:
         "CIFAR-10",
         "its archive",
         {
-            str(kept): partial(_read_kept, kept),
+            str(kept): partial(from_kept, kept, ARCHIVE, _read),
             URL: partial(fetched, partial(from_web, URL, [ARCHIVE]), partial(_read, URL + ARCHIVE), kept, [ARCHIVE]),
         },
         f"Connect to the network and run again, or put {ARCHIVE} (MD5 {MD5}) into {kept}, or name as data.folder a "
@@ -60,18 +60,6 @@ def require_copy(raw: RawImages, folder: Path) -> None:
             f"{TRAIN_OF_CLASS} training and {TEST_OF_CLASS} test images of each of {', '.join(CLASS_NAMES)}; for other "
             "images, set data.dataset to a name of your own"
         )
-
-
-def _read_kept(kept: Path) -> RawImages:
-    archive = kept / ARCHIVE
-    try:
-        return _read(str(archive), kept)
-    except FileNotFoundError as error:
-        raise Unavailable(f"has no {ARCHIVE}") from error
-    except OSError as error:
-        raise Refused(f"{archive}: cannot be read ({error.strerror}); make it readable, or delete it") from error
-    except Refused as refusal:
-        raise Refused(f"{refusal}; delete it, or replace it by a whole copy") from refusal
 
 
 def _read(called: str, folder: Path) -> RawImages:

@@ -41,6 +41,22 @@ def from_first(title: str, what: str, places: Mapping[str, Callable[[], T]], rem
     )
 
 
+def from_kept(kept: Path, name: str, read: Callable[[str, Path], T]) -> T:
+    """Return what `read` makes of a file kept in a folder, given what messages call the file, and the folder.
+
+    Raises Unavailable where the file is not there, and Refused where it cannot be read or `read` refuses it.
+    """
+    path = kept / name
+    try:
+        return read(str(path), kept)
+    except FileNotFoundError as error:
+        raise Unavailable(f"has no {name}") from error
+    except OSError as error:
+        raise Refused(f"{path}: cannot be read ({error.strerror}); make it readable, or delete it") from error
+    except Refused as refusal:
+        raise Refused(f"{refusal}; delete it, or replace it by a whole copy") from refusal
+
+
 def fetched(into: Callable[[Path], Path], read: Callable[[Path], T], kept: Path, names: Iterable[str]) -> T:
     """Return what `read` makes of the files that `into` puts into a temporary folder.
 

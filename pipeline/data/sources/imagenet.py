@@ -14,7 +14,6 @@ import io
 import os
 import tarfile
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -23,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from pipeline.data.sources import MOST_BYTES, Loaded, RawImages, decoding, entries, few
+from pipeline.data.sources import MOST_BYTES, Loaded, RawImages, decoding, entries, few, require_published
 from pipeline.errors import UserError
 
 KAGGLE = "ILSVRC/Data/CLS-LOC"
@@ -170,7 +169,7 @@ class Download:
         """Return the training images: an archive of archives has one for each class."""
         wnids, outer = self.classes.wnids, index_tar(place, str(place))
         row = {os.fsdecode(name): row for row, name in enumerate(outer.names.tolist())}
-        _match(place, map(os.fsdecode, outer.names.tolist()), [f"{wnid}.tar" for wnid in wnids])
+        require_published(place, map(os.fsdecode, outer.names.tolist()), [f"{wnid}.tar" for wnid in wnids], REMEDY)
         inner = []
         for wnid in tqdm(wnids, unit=" classes", desc=f"headers of {place.name}", disable=None):
             start, size = (int(values[row[f"{wnid}.tar"]]) for values in (outer.offsets, outer.sizes))
@@ -181,7 +180,7 @@ class Download:
 
     def _class_folders(self, split: str, place: Path) -> Files:
         wnids = self.classes.wnids
-        _match(place, [entry.name for entry in entries(place, self.contest.layouts)], wnids)
+        require_published(place, [entry.name for entry in entries(place, self.contest.layouts)], wnids, REMEDY)
         listed = [self._names(place / wnid) for wnid in wnids]
         labels, names = self._labels(split, place, list(map(len, listed))), np.concatenate(listed)
         if split != "train":
@@ -210,7 +209,7 @@ class Download:
         """Return the labels of images that lie together, in order of their names."""
         numbers = range(1, self.contest.images[split] + 1)
         published = [f"{self.contest.name}_{split}_{number:08d}.JPEG" for number in numbers]
-        _match(place, map(os.fsdecode, names.tolist()), published)
+        require_published(place, map(os.fsdecode, names.tolist()), published, REMEDY)
         truth = self.contest.truth[split]
         if (content := self.kit.get(truth) or _content(self.folder / truth)) is not None:
             return labels_from_truth(content, f"{self.folder}: {truth}", len(names), len(self.classes.wnids))
@@ -235,15 +234,6 @@ def _content(path: Path) -> bytes | None:
         return None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-
-
-def _match(place: Path, found: Iterable[str], published: list[str]) -> None:
-    """Raise UserError where the names found are not exactly those published."""
-    there, accepted = Counter(found), Counter(published)
-    if missing := sorted((accepted - there).elements()):
-        raise UserError(f"{place}: lacks {len(missing)} of the {len(published)} published, {few(missing)}: {REMEDY}")
-    if surplus := sorted((there - accepted).elements()):
-        raise UserError(f"{place}: {few(surplus)}: not among what was published, or there twice; move it away")
 
 
 # ---- The development kit: the classes in their order, and the class of each test image -------------------------------

@@ -10,6 +10,7 @@ from pipeline.claims.results import Results
 from pipeline.claims.table import Row
 from pipeline.data.store import Store
 from pipeline.errors import UserError
+from pipeline.params import IMAGENET
 from pipeline.report.figures import analysis_figures, figure1
 from pipeline.report.figures.curve_figures import curves
 from pipeline.report.figures.effect_figures import effects, variants
@@ -56,14 +57,17 @@ def _drawings(results: Results, rows: list[Row], questions: list[Row]) -> Iterat
     if members(results):
         yield "lineage", lineage(results)
     yield "filters", filters(results)
-    yield "examples", examples(results)
+    shown = results.params.data.dataset not in IMAGENET  # whose photographs are for research, and not to be passed on
+    if shown:
+        yield "examples", examples(results)
     if found := results.analyses.get(ANALYZED):
         yield "ensembles", analysis_figures.ensemble_size(found)
         for name, (claim, draw) in OF_CLAIMS.items():
             of_seeds = [seed.get(claim, {}) for seed in found.get("seeds", {}).values()]
             if not all("reason" in of_seed for of_seed in of_seeds):  # else its net or data leave no room for it
                 yield name, draw(found)
-        yield "neighbors", _neighbors(results)
+        if shown:
+            yield "neighbors", _neighbors(results)
     if results.params.tune.trials:
         yield from ((f"tuning-{study}", landscape(results, study)) for study in results.trials)
 

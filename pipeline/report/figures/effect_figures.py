@@ -50,7 +50,7 @@ def variants(questions: Iterable[Row], titles: Mapping[str, str]) -> Drawn:
         return "no question of ours has an answer"
     panels = _panels(
         Panel(points, "test error minus that of the baseline, in points (right of 0: the change does harm)"),
-        Panel(ratios, "the side named second / the one named first (epochs to 25 % training error)", ratio=True),
+        Panel(ratios, "the side named second / the one named first (epochs to the same training error)", ratio=True),
     )
     figure = forest(panels)
     return figure, _sentences(
