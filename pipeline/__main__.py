@@ -124,6 +124,30 @@ def recompute(scale: str | None) -> None:
         sys.exit(1)
 
 
+def predict(files: list[str], run: str | None, crops: int, json: bool) -> None:
+    """Say what a trained net takes photographs for: five classes with their probabilities.
+
+    The net is the default report's baseline, or any run's, exported file's or MLflow model's.
+
+    example: alexnet predict photo.jpg --run runs/embedded/train/baseline/seed-0
+    """
+    from pipeline.tools.predict import predict
+
+    print(predict(files, run, crops, json))
+
+
+def export(run: str | None, format: str, out: str | None, crops: int) -> None:
+    """Write a trained net, with its preprocessing, to one file.
+
+    onnx: runs wherever ONNX Runtime does. safetensors: for `alexnet predict --run`, here or elsewhere.
+
+    example: alexnet export --format onnx --out baseline.onnx
+    """
+    from pipeline.tools.export import export
+
+    print(export(run, format, out, crops))
+
+
 class Parser(argparse.ArgumentParser):
     """Reports a mistake in one line, as all commands do."""
 
@@ -135,7 +159,7 @@ def main() -> None:
     parser = Parser("alexnet", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     of = {}
-    for command in (check, plan, submit, sync, ui, compare, recompute):
+    for command in (check, plan, submit, sync, ui, compare, recompute, predict, export):
         text = "\n".join(line.removeprefix("    ") for line in str(command.__doc__).splitlines())
         of[command.__name__] = commands.add_parser(
             command.__name__,
@@ -155,6 +179,13 @@ def main() -> None:
     of["recompute"].add_argument(
         "scale", nargs="?", metavar="SCALE", help="a folder of reports/ (default: the report of params.yaml)"
     )
+    of["predict"].add_argument("files", nargs="+", metavar="PHOTO", help="image files of any size")
+    of["predict"].add_argument("--json", action="store_true", help="for programs")
+    of["export"].add_argument("--format", choices=("onnx", "safetensors"), required=True, help="of the file")
+    of["export"].add_argument("--out", metavar="FILE", help="default: alexnet.onnx or alexnet.safetensors")
+    for name in ("predict", "export"):
+        of[name].add_argument("--run", help="a run's folder, an exported safetensors file or an MLflow address")
+        of[name].add_argument("--crops", type=int, choices=(1, 10), default=10, help="of each image (default: 10)")
     arguments = vars(parser.parse_args())
     arguments.pop("command")(**arguments)
 

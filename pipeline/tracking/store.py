@@ -7,7 +7,6 @@ On one machine one process sends at a time (sync.py). Machines that share a serv
 send the same run at once, one of them gives way (`_claim`).
 """
 
-import json
 import logging
 import os
 import random
@@ -225,37 +224,12 @@ def _write(client: mlflow.MlflowClient, run_id: str, record: Record) -> None:
 
 
 def _log_model(client: mlflow.MlflowClient, experiment: str, run_id: str, folder: Path) -> None:
-    """Log the net as an exported graph, which can be loaded and used without this project's code."""
-    import torch
-    from mlflow.models import Model, infer_signature
-    from safetensors.torch import load_file
-
-    from pipeline.models.build import build
-    from pipeline.params import Settings
+    from pipeline.tracking import model
 
     _delete_models(client, experiment, run_id)  # that were not finished
-    weights = load_file(folder / "model.safetensors")
-    settings = Settings.model_validate(json.loads((folder / "run.json").read_text())["settings"])
-    answer = max(name for name in weights if name.startswith("fc") and name.endswith("bias"))  # the last layer
-    net = build(settings, classes=len(weights[answer])).eval()
-    net.load_state_dict(weights)
-    example = torch.zeros(2, 3, settings.net.crop_px, settings.net.crop_px)
-    with torch.no_grad():
-        signature = infer_signature(example.numpy(), net(example).numpy())
     mlflow.set_experiment(experiment_id=experiment)
-    Model.log(
-        None,
-        mlflow.pytorch,
-        name="model",
-        run_id=run_id,  # mlflow.pytorch.log_model would set the run to RUNNING again
-        pytorch_model=net,
-        serialization_format="pt2",
-        signature=signature,
-        input_example=example.numpy(),
-        validate_serving_input=False,
-        pip_requirements=[f"torch=={torch.__version__.split('+')[0]}", "mlflow"],
-    )
-    client.set_tag(run_id, "model", str(folder))
+    if model.log(run_id, folder, folder.parents[2].name):
+        client.set_tag(run_id, "model", str(folder))
 
 
 def _delete_models(client: mlflow.MlflowClient, experiment: str, run_id: str) -> None:

@@ -1,0 +1,74 @@
+"""A trained net in the MLflow store: as a model that takes images, and back from there."""
+
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+
+import mlflow
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model
+
+from pipeline import params, paths
+from pipeline.data.store import Store
+from pipeline.errors import UserError
+from pipeline.evaluation.image_classifier import of_run, write
+
+NET = "net.safetensors"
+SCRIPT = Path(__file__).with_name("served_model.py")
+PACKAGE = Path(__file__).parents[1]
+NEEDS = (
+    *(
+        "mlflow",
+        "torch",
+        "numpy",
+        "pandas",
+        "pydantic",
+        "ruamel.yaml",
+        "safetensors",
+        "simplejpeg",
+        "pillow",
+        "filelock",
+    ),
+    *("psutil", "pooch", "tqdm"),
+)
+
+
+def log(run_id: str, folder: Path, scale: str) -> bool:
+    """Log the net of a run's folder with all that it needs to take images. Returns whether it could be logged.
+
+    It could not where params.yaml is about another scale, whose images and class names may be others.
+    """
+    configured = params.load()
+    if configured.scale != scale:
+        return False
+    classifier = of_run(folder, Store.open(paths.data(configured.data.dataset)))
+    with tempfile.TemporaryDirectory() as temporary:
+        write(classifier, Path(temporary) / NET)
+        Model.log(
+            None,
+            mlflow.pyfunc,
+            name="model",
+            run_id=run_id,  # mlflow.pyfunc.log_model would set the run to RUNNING again
+            python_model=str(SCRIPT),
+            artifacts={"net": str(Path(temporary) / NET)},
+            code_paths=[str(PACKAGE)],
+            pip_requirements=[f"{name}=={version(name).split('+')[0]}" for name in NEEDS],
+            metadata={
+                "takes": "images (N, H, W, 3), or (N, H, W) in gray, with whole levels from 0 to 255",
+                "returns": f"the probability of each of {len(classifier.classes)} classes, the mean over ten crops",
+            },
+        )
+    return True
+
+
+def downloaded(address: str) -> Path:
+    """Return the net's file of a model that was logged. Raises UserError where the address names none."""
+    mlflow.set_tracking_uri(paths.mlflow_store())
+    try:
+        folder = Path(mlflow.artifacts.download_artifacts(address))
+    except (MlflowException, OSError) as error:
+        raise UserError(f"{address}: cannot be read ({' '.join(str(error).split())[:200]})") from error
+    found = next(folder.rglob(NET), None)
+    if found is None:
+        raise UserError(f"{address}: has no {NET}; accepted is a model that this pipeline logged")
+    return found
