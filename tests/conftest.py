@@ -26,6 +26,7 @@ SHARING = {  # files whose tests share something costly, and what
     **dict.fromkeys(("test_pipeline", "test_kills", "test_dvc_cache"), "the clone"),
     "test_analyses": "trained nets",
     "test_cluster": "Slurm",
+    "test_predict": "a trained net",
     "test_recompute": "complete runs",
     "test_report": "complete runs and their report",
 }

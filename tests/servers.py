@@ -11,7 +11,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psycopg
@@ -69,6 +69,25 @@ def wait_for_database(server: subprocess.Popen[bytes], found: dict[str, str]) ->
         except psycopg.OperationalError:
             assert server.poll() is None
             time.sleep(0.2)
+
+
+@contextmanager
+def running(command: list[str], health: str, environment: dict[str, str]) -> Iterator[None]:
+    """Run a server until the block ends, which begins when it answers."""
+    process = subprocess.Popen(command, env=os.environ | environment, start_new_session=True)
+    try:
+        for _ in range(600):
+            with suppress(OSError):
+                urllib.request.urlopen(health, timeout=1)
+                break
+            assert process.poll() is None
+            time.sleep(0.3)
+        else:
+            raise AssertionError("the server does not start")
+        yield
+    finally:
+        os.killpg(process.pid, 9)
+        process.wait()
 
 
 class MlflowServer:

@@ -1,6 +1,8 @@
 """A trained net in the MLflow store: as a model that takes images, and back from there."""
 
+import os
 import tempfile
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -12,6 +14,8 @@ from pipeline import params, paths
 from pipeline.data.store import Store
 from pipeline.errors import UserError
 from pipeline.evaluation.image_classifier import of_run, write
+
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 NET = "net.safetensors"
 SCRIPT = Path(__file__).with_name("served_model.py")
@@ -34,14 +38,14 @@ NEEDS = (
 
 
 def log(run_id: str, folder: Path, scale: str) -> bool:
-    """Log the net of a run's folder with all that it needs to take images. Returns whether it could be logged.
+    """Log the net of a run's folder with all that it needs to take images.
 
-    It could not where params.yaml is about another scale, whose images and class names may be others.
+    Returns whether it could be logged: its mean image and class names are those of the prepared images.
     """
-    configured = params.load()
-    if configured.scale != scale:
+    images = _images_of(scale)
+    if images is None:
         return False
-    classifier = of_run(folder, Store.open(paths.data(configured.data.dataset)))
+    classifier = of_run(folder, Store.open(images))
     with tempfile.TemporaryDirectory() as temporary:
         write(classifier, Path(temporary) / NET)
         Model.log(
@@ -59,6 +63,19 @@ def log(run_id: str, folder: Path, scale: str) -> bool:
             },
         )
     return True
+
+
+def _images_of(scale: str) -> Path | None:
+    """Return the store that a scale's runs learned from: that of params.yaml if it is about the scale, or the only one.
+
+    None where that is not known.
+    """
+    with suppress(UserError):
+        configured = params.load()
+        if configured.scale == scale:
+            return paths.data(configured.data.dataset)
+    stores = [path.parent for path in paths.PREPARED.glob("*/meta.json")]
+    return stores[0] if len(stores) == 1 else None
 
 
 def downloaded(address: str) -> Path:

@@ -23,7 +23,7 @@ class ServedModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc,name-defined]
     def load_context(self, context: Any) -> None:
         self.classifier = read(context.artifacts["net"])
 
-    def predict(self, context: Any, model_input: Any, params: dict[str, Any] | None = None) -> list[dict[str, float]]:
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # MLflow checks by the types
         """Return for each image the probability of each class by its name.
 
         model_input: (N, H, W, 3) or (N, H, W), integers or whole floats from 0 to 255. Raises MlflowException where the
