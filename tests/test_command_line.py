@@ -10,7 +10,7 @@ import pytest
 import pipeline.__main__ as command_line
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ["check", "plan", "submit", "sync", "ui", "compare", "recompute"]
+COMMANDS = ["check", "plan", "submit", "sync", "ui", "compare", "recompute", "predict", "export"]
 
 
 def alexnet(*arguments: str) -> "subprocess.CompletedProcess[str]":
