@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: repro help repository test test-slow bench gpu lint format ui clean new-environment
+.PHONY: repro help repository test test-slow bench mutants gpu lint format ui clean new-environment
 
 repro: repository $(VENV)/.installed ## from a clean checkout to the report (what `make` alone does)
 	python -m pipeline check
@@ -27,6 +27,9 @@ test-slow: $(VENV)/.installed-dev ## the slow tests, and all that break somethin
 
 bench: $(VENV)/.installed-dev ## speed beside a peer on the same work; needs an idle machine
 	python -m benchmarks
+
+mutants: $(VENV)/.installed-dev ## whether the tests notice changed numbers; an hour on two cores
+	python -m benchmarks.mutants
 
 # Packages that are there already are used as they are, so that a machine without a network needs no .venv.
 gpu: ## on a GPU, in MINUTES=10: its tests, numbers and speeds, and two scales, written to OUT=gpu

@@ -78,7 +78,7 @@ def test_a_folder_that_is_no_environment_is_not_deleted(tmp_path: Path, name: st
 
 def test_the_help_lists_each_target_that_people_call_with_a_line(tmp_path: Path) -> None:
     lines = make(tmp_path, "help").stdout.splitlines()
-    targets = ["repro", "test", "test-slow", "bench", "gpu", "lint", "format", "ui", "clean", "help"]
+    targets = ["repro", "test", "test-slow", "bench", "mutants", "gpu", "lint", "format", "ui", "clean", "help"]
     assert [line.split()[:2] for line in lines] == [["make", target] for target in targets]
     assert all(len(line.split()) > 3 for line in lines)
 

@@ -1,0 +1,87 @@
+"""Whether the tests notice a wrong number: `make mutants` changes the code, one place at a time, and runs the tests.
+
+mutmut (https://mutmut.readthedocs.io) makes the changes and picks, for each, the tests that reach the function; its
+settings stand in pyproject.toml. Of its mutants every fifth is tried, which takes an hour on two cores; the same ones
+every time. `benchmarks/mutants.yaml` says of a mutant that no test notices why none should, and reports/mutants.md
+counts and lists them.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+from mutmut.stats import status_by_exit_code
+
+from pipeline.params import read_yaml
+from pipeline.report.formatting import markdown
+from pipeline.runtime.cores import usable_cores
+from pipeline.runtime.files import write_text
+
+SAMPLE = "*__mutmut_*[37]"  # by the mutant's number within its function
+FOLDER, REPORT, REASONS = Path("mutants"), Path("reports/mutants.md"), Path(__file__).with_suffix(".yaml")
+NOTICED, SURVIVED = ("killed", "timeout", "segfault"), ("survived", "no tests")
+PAGE = """# Do the tests notice a wrong number?
+
+Written by `make mutants`. mutmut changes one place of the code at a time (a sign, a constant, a comparison, an \
+argument) and runs the tests that reach it; of its mutants every fifth was tried. A mutant that changes nothing that \
+anybody can observe is *equivalent*, and no test can notice it; the reasons stand below.
+
+{table}
+
+## Mutants that no test noticed
+
+{survivors}
+"""
+
+
+def main() -> None:
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    subprocess.run([sys.executable, "-m", "mutmut", "run", "--max-children", str(usable_cores()), SAMPLE], check=True)
+    write_report()
+
+
+def write_report() -> None:
+    """Count what the last run found, by package, and list the survivors with their changes and the reasons."""
+    counts: dict[str, Counter[str]] = {}
+    survivors = []
+    known = read_yaml(REASONS) or {}
+    for path in sorted(FOLDER.rglob("*.meta")):
+        for name, code in json.loads(path.read_text())["exit_code_by_key"].items():
+            status = status_by_exit_code[code]
+            if status in (*NOTICED, *SURVIVED):
+                of_package = counts.setdefault(name.split(".")[1], Counter())
+                change = "" if status in NOTICED else _change(name)
+                reason = known.get(change, "")
+                of_package["tried"] += 1
+                of_package["noticed"] += status in NOTICED
+                of_package["equivalent"] += bool(reason)
+                if status in SURVIVED:
+                    where = name.split("__mutmut_")[0].replace("ǁ", ".").removeprefix("pipeline.")
+                    survivors.append({"where": where, "change": f"`{change}`", "why no test notices": reason or "–"})
+    rows = [{"package": package, **count} for package, count in counts.items()]
+    total = {"package": "all"} | dict(sum(counts.values(), Counter()))
+    table = pd.DataFrame([*rows, total]).fillna(0).astype(dict.fromkeys(("tried", "noticed", "equivalent"), int))
+    share = 100 * table["noticed"] / (table["tried"] - table["equivalent"])
+    table["noticed of those that change something, %"] = share.map("{:.1f}".format)
+    shown = markdown(table, list(table)[1:])
+    write_text(REPORT, PAGE.format(table=shown, survivors=markdown(pd.DataFrame(survivors))))
+
+
+def _change(name: str) -> str:
+    """Return the line that a mutant takes out and the one that it puts there, without their indentation."""
+    shown = subprocess.run(
+        [sys.executable, "-m", "mutmut", "show", name], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    lines = {
+        mark: [line[1:].strip() for line in shown if line.startswith(mark) and line[1:4] != mark * 2 + " "]
+        for mark in "-+"
+    }
+    return " → ".join(" ".join(lines[mark]) for mark in "-+")
+
+
+if __name__ == "__main__":
+    main()
