@@ -2,12 +2,14 @@
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MultipleLocator, NullLocator
 
 from pipeline.claims.results import Results
 from pipeline.report.figures.style import HERE, PAPER, SMALLEST, WIDTH, Drawn
 from pipeline.report.lineage import fact, members, test_error
 
 INCHES = 6.4
+FIRST_YEAR, LAST_YEAR = 1996, 2020
 
 
 def lineage(results: Results) -> Drawn:
@@ -30,11 +32,16 @@ def lineage(results: Results) -> Drawn:
                 _name(panel, x, net.published_top5, net.title.replace("ResNet-18", "ResNet-50"))
     for panel in (works, old_works):
         panel.set_xscale("log")
+        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.xaxis.set_major_formatter("{x:g}")
+        panel.xaxis.set_minor_locator(NullLocator())
         panel.set_xlabel("multiply-adds of one image, million")
-        panel.margins(x=0.25)
     for panel in (years, old_years):
+        panel.set_xlim(FIRST_YEAR, LAST_YEAR)
+        panel.xaxis.set_major_locator(MultipleLocator(5))
         panel.set_xlabel("year")
-        panel.margins(x=0.15)
+    for panel in figure.axes:
+        panel.margins(x=0.3, y=0.2)
     years.set_ylabel("top-1 test error here, %")
     old_years.set_ylabel("published top-5 error, ten crops, %")
     return figure, (
