@@ -177,7 +177,7 @@ def test_a_sending_killed_at_any_step_is_repaired_by_the_next(evaluated: Store, 
         finally:
             os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(victim, 0)[1]) == -signal.SIGKILL
-    assert any(run.info.status == "RUNNING" or "sent" not in run.data.tags for run in stored_runs())
+    assert any(run.info.status == "RUNNING" or tracking.SENT not in run.data.tags for run in stored_runs())
     tracking.sync()
     assert_every_metric_is_there_once()
     (model,) = mlflow.search_logged_models([stored_runs()[0].info.experiment_id], output_format="list")
@@ -188,7 +188,7 @@ def test_a_sending_killed_at_any_step_is_repaired_by_the_next(evaluated: Store, 
 def test_a_half_sent_run_whose_files_have_gone_is_closed(trained: Store) -> None:
     tracking.sync()
     experiment = stored_runs()[0].info.experiment_id
-    client().create_run(experiment, tags={"fingerprint": "of a run that was since replaced"}, run_name="x")
+    client().create_run(experiment, tags={tracking.FINGERPRINT: "of a run that was since replaced"}, run_name="x")
     tracking.sync()
     assert [run.info.status for run in stored_runs()] == ["FINISHED", "FINISHED", "KILLED"]
 

@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -18,11 +19,16 @@ from pipeline import paths
 from pipeline.claims.results import collect
 from pipeline.data.store import Store
 from pipeline.errors import UserError
+from pipeline.params import read_yaml
 from pipeline.tracking import store as tracking
 from pipeline.tracking import sync
-from pipeline.tracking.records import CURVES
+from pipeline.tracking.records import CURVES, describe
+from pipeline.training.runs import train_all
+from pipeline.tuning import COLUMNS
+from tests.clone import ROOT
 from tests.mlflow_runs import assert_every_metric_is_there_once, client, stored_runs
 from tests.processes import python
+from tests.tiny import COUNTS
 from tests.tiny_params import evaluate_variant, tiny_params, train_variant
 
 pytestmark = pytest.mark.usefixtures("mlflow_tables")
@@ -35,7 +41,7 @@ def test_every_run_is_there_with_its_parameters_tags_and_curves(trained: Store) 
     assert first.info.status == "FINISHED"
     assert first.data.params["train.lr"] == "0.01"
     assert first.data.params["net.norm_layers"] == "['conv1', 'conv2']"
-    expected = {"scale": "smoke", "variant": "baseline", "seed": "0", "section": "3", "dvc_stage": ""}
+    expected = {"scale": "smoke", "variant": "baseline", "kind": "training", "alexnet.dvc_stage": ""}
     assert expected.items() <= first.data.tags.items()
     history = pd.read_csv(paths.seed("smoke", "baseline", 0) / "history.csv")
     for name in CURVES:
@@ -49,7 +55,7 @@ def test_sending_twice_adds_nothing(trained: Store) -> None:
     tracking.sync()
     ids = [run.info.run_id for run in stored_runs()]
     assert tracking.sync() == 0
-    client().set_tag(ids[0], "sent", "forgotten")  # as if the sending had been cut off before its last step
+    client().set_tag(ids[0], tracking.SENT, "forgotten")  # as if the sending had been cut off before its last step
     assert tracking.sync() == 1
     assert [run.info.run_id for run in stored_runs()] == ids
     assert len(client().get_metric_history(ids[0], "val_loss")) == 3
@@ -71,26 +77,119 @@ def test_what_evaluation_found_is_added_to_the_run_and_its_median_net_answers_as
     measured = json.loads((paths.evaluation("smoke", "baseline") / "seeds.json").read_text())
     first, second = stored_runs()
     for seed, of_seed in (("0", first), ("1", second)):
-        for split, views in (("train", "one_crop"), ("val", "one_crop"), ("test", "one_crop"), ("test", "ten_crop")):
-            for name, value in measured[seed][split][views].items():
-                assert of_seed.data.metrics[f"{split}/{views}/{name}"] == pytest.approx(value)
+        shown = of_seed.data.metrics
+        test, ten = measured[seed]["test"]["one_crop"], measured[seed]["test"]["ten_crop"]
+        assert shown["test_error_top1"] == pytest.approx(test["error_top1"])
+        assert shown["test_loss"] == pytest.approx(test["loss"])
+        assert shown["test_error_top1_ten_crop"] == pytest.approx(ten["error_top1"])
+        for split in ("train", "val"):  # whose curves have the shorter name
+            whole = measured[seed][split]["one_crop"]["error_top1"]
+            assert shown[f"{split}_error_top1_one_crop"] == pytest.approx(whole)
     assert measured["0"]["test"] != measured["1"]["test"]
     (model,) = mlflow.search_logged_models([first.info.experiment_id], output_format="list")
     run = client().get_run(model.source_run_id)
     assert run.info.status == "FINISHED"
-    assert run.data.tags["seed"] == str(collect(tiny_params(), Path()).median_seed("baseline"))
-    seed = int(run.data.tags["seed"])
-    assert run.data.tags["model"] == str(paths.seed("smoke", "baseline", seed))
+    assert run.data.params["seed"] == str(collect(tiny_params(), Path()).median_seed("baseline"))
+    seed = int(run.data.params["seed"])
+    assert run.data.tags[tracking.MODEL] == str(paths.seed("smoke", "baseline", seed))
     answers = mlflow.pyfunc.load_model(model.model_uri).predict(np.array(trained.split("test").images[..., 0]))
     labels = [int(max(answer, key=answer.get).removeprefix("class ")) for answer in answers]
     error = 100 * float((np.array(labels) != trained.split("test").labels).mean())
     assert error == pytest.approx(measured[str(seed)]["test"]["ten_crop"]["error_top1"])
 
 
-def test_a_run_that_two_scales_share_is_one_run_that_names_both(trained: Store) -> None:
-    train_variant(tiny_params(scale="embedded"), "baseline")
+def test_a_run_that_scales_and_variants_share_is_one_run_that_names_them(trained: Store) -> None:
+    same = tiny_params(scale="embedded").variants["baseline"]
+    train_all(tiny_params(scale="embedded", variants={"baseline": same, "again": same}))
     tracking.sync()
-    assert [run.data.tags["scale"] for run in stored_runs()] == ["embedded, smoke"] * 2
+    shared = [(run.info.run_name, run.data.tags["scale"], run.data.tags["variant"]) for run in stored_runs()]
+    assert shared == [(f"baseline seed {seed}", "embedded, smoke", "baseline, again") for seed in (0, 1)]
+
+
+# ---- what MLflow's pages show of a run beside its numbers
+
+
+def test_a_run_says_which_images_it_was_trained_and_tested_on(trained: Store) -> None:
+    tracking.sync()
+    run = stored_runs()[0]
+    assert {name: value for name, value in run.data.params.items() if name.startswith("data.")} == {
+        "data.dataset": "fashion_mnist",
+        "data.image_size": "76",
+        "data.channels": "1",
+        **{f"data.{split}_images": str(count) for split, count in COUNTS.items()},
+    }
+    inputs = {item.tags[0].value: item.dataset for item in run.inputs.dataset_inputs}
+    assert {context: data.name for context, data in inputs.items()} == {
+        "training": "fashion_mnist train",
+        "validation": "fashion_mnist val",
+        "test": "fashion_mnist test",
+    }
+    assert all(0 < len(data.digest) <= 36 for data in inputs.values())
+    assert len({data.digest for data in inputs.values()}) == 3
+
+
+def test_the_report_is_a_run_of_its_own_to_which_the_others_link(trained: Store) -> None:
+    figures = paths.report("smoke") / "figures"
+    figures.mkdir(parents=True)
+    (figures / "effects.png").write_bytes(b"a figure")
+    (figures.parent / "report.html").write_text("<p>the report")
+    tracking.sync()
+    report = next(run for run in stored_runs() if run.data.tags["kind"] == "report")
+    run_id = report.info.run_id
+    assert [file.path for file in client().list_artifacts(run_id)] == ["figures", "report.html"]
+    assert [file.path for file in client().list_artifacts(run_id, "figures")] == ["figures/effects.png"]
+    first = stored_runs()[0]
+    assert f"/runs/{run_id}/artifacts/report.html)" in first.data.tags["mlflow.note.content"]
+    assert client().list_artifacts(first.info.run_id) == []
+
+
+def test_a_description_is_the_variants_sentence_and_section(trained: Store) -> None:
+    paths.VARIANTS.parent.mkdir()
+    shutil.copy(ROOT / paths.VARIANTS, paths.VARIANTS)
+    row = read_yaml(paths.VARIANTS)["no_dropout"]
+    assert describe("no_dropout") == f"{row['description']}\n\nSection {row['section']} of the paper."
+
+
+def test_the_model_is_named_registered_and_linked_to_its_errors(evaluated: Store) -> None:
+    tracking.sync()
+    version = client().get_model_version_by_alias("alexnet-smoke", "baseline")
+    (model,) = mlflow.search_logged_models([stored_runs()[0].info.experiment_id], output_format="list")
+    run = client().get_run(version.run_id)
+    assert (model.name, version.source) == ("baseline", f"models:/{model.model_id}")
+    linked = {metric.key: (metric.value, metric.dataset_name) for metric in model.metrics}
+    assert linked["test_error_top1"] == (run.data.metrics["test_error_top1"], "fashion_mnist test")
+    measured = json.loads((paths.evaluation("smoke", "baseline") / "seeds.json").read_text())
+    errors = [measured[seed]["test"]["one_crop"]["error_top1"] for seed in ("0", "1")]
+    assert f"{np.mean(errors):.2f}" in version.description
+    assert "48 images of Fashion-MNIST" in version.description
+    assert mlflow.pyfunc.load_model("models:/alexnet-smoke@baseline")
+    client().set_tag(run.info.run_id, tracking.SENT, "forgotten")
+    assert tracking.sync() == 1
+    assert len(client().search_model_versions("name = 'alexnet-smoke'")) == 1
+
+
+def test_a_study_shows_its_best_trial_and_a_pruned_trial_is_no_failure(workplace: Path) -> None:
+    folder = paths.tune("smoke", "baseline")
+    folder.mkdir(parents=True)
+    rows = ["0,COMPLETE,0.01,0.0005,val_error_top1,30.5,2,1,40 31,1000,2000,a,me:1,s"]
+    rows += ["1,PRUNED,0.09,0.001,val_error_top1,80,1,1,80,1000,2000,b,me:1,s"]
+    rows += ["2,COMPLETE,0.02,0.003,val_error_top1,25.5,2,1,39 26,2000,3000,c,me:1,s"]
+    rows += ["3,FAIL,,,val_error_top1,,0,,,1,2,d,,s"]
+    (folder / "trials.csv").write_text("\n".join([",".join(COLUMNS), *rows]) + "\n")
+    tracking.sync()
+    runs = {run.info.run_name: run for run in stored_runs()}
+    study = runs["tune smoke baseline"]
+    assert study.data.metrics == {
+        "best_val_error_top1": 25.5,
+        "best_lr": 0.02,
+        "best_weight_decay": 0.003,
+        "trials": 3,
+        "trials_pruned": 1,
+    }
+    trials = {name: run for name, run in runs.items() if run is not study}
+    assert sorted(trials) == ["baseline trial 0", "baseline trial 1 (pruned)", "baseline trial 2"]
+    assert {run.info.status for run in trials.values()} == {"FINISHED"}
+    assert {run.data.tags["mlflow.parentRunId"] for run in trials.values()} == {study.info.run_id}
 
 
 # ---- what somebody deleted in MLflow
@@ -104,7 +203,8 @@ def assert_one_run_a_seed_with_its_curve_and_one_model() -> None:
     assert_every_metric_is_there_once()
     runs = stored_runs()
     models = mlflow.search_logged_models([runs[0].info.experiment_id], output_format="list")
-    assert [model.source_run_id for model in models] == [run.info.run_id for run in runs if "model" in run.data.tags]
+    ids = [run.info.run_id for run in runs if tracking.MODEL in run.data.tags]
+    assert [model.source_run_id for model in models] == ids
 
 
 @pytest.fixture
@@ -128,7 +228,7 @@ def test_a_deleted_experiment_is_restored_with_its_runs_and_one_line_says_so(
 def test_a_deleted_run_is_made_again_and_stays_one_when_a_restored_experiment_brings_the_old_one_back(
     sent: None,
 ) -> None:
-    (median,) = (run for run in stored_runs() if "model" in run.data.tags)
+    (median,) = (run for run in stored_runs() if tracking.MODEL in run.data.tags)
     client().delete_run(median.info.run_id)
     assert tracking.sync() == 1
     assert median.info.run_id not in {run.info.run_id for run in stored_runs()}

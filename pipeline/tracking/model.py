@@ -51,7 +51,7 @@ def log(run_id: str, folder: Path, scale: str) -> bool:
         Model.log(
             None,
             mlflow.pyfunc,
-            name="model",
+            name=folder.parent.name,  # the variant's
             run_id=run_id,  # mlflow.pyfunc.log_model would set the run to RUNNING again
             python_model=str(SCRIPT),
             artifacts={"net": str(Path(temporary) / NET)},

@@ -9,15 +9,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
 import pandas as pd
 
 from pipeline import paths
+from pipeline.claims.effects import interval_over_seeds
+from pipeline.data.store import ARRAYS
 from pipeline.errors import UserError
 from pipeline.evaluation.metrics import median_seed
-from pipeline.params import read_yaml
+from pipeline.params import data_title, net_title, read_yaml, variant_table
 from pipeline.runtime.checksums import verify
+from pipeline.runtime.source_code import digest
 
 CURVES = ("lr", "train_loss", "train_error_top1", "val_loss", "val_error_top1", "val_error_top5")
+REPORT_FILES = ("report.html", "report.md", "claims.csv")
+NOTE = "mlflow.note.content"  # the tag that MLflow's pages show as the description
 T = TypeVar("T")
 
 
@@ -28,41 +34,65 @@ class Point(NamedTuple):
     epoch: int
 
 
+class DataSet(NamedTuple):
+    """A split of the images that a run used."""
+
+    name: str
+    digest: str
+    folder: str
+    context: str  # what the run used it for
+
+
 @dataclass
 class Record:
-    """One MLflow run: there is one for each fingerprint."""
+    """One MLflow run: there is one for each fingerprint, one for each study, and one for each report."""
 
     fingerprint: str
     name: str
+    kind: str  # training, trial, study or report
     status: str  # in MLflow's words
     start_ms: int
     end_ms: int
     params: dict[str, Any]
     points: list[Point]
-    tags: dict[str, str]
+    tags: dict[str, str]  # for people; the scales and variants that share the run are lists
+    facts: dict[str, str] = field(default_factory=dict)  # tags of our own, out of people's way
+    data: list[DataSet] = field(default_factory=list)
     parent: str | None = None  # fingerprint
     model_of: Path | None = None  # the seed's folder, if this run is to carry its variant's model
-    figures: list[Path] = field(default_factory=list)
+    card: str = ""  # of that model, as Markdown
+    report: str = ""  # fingerprint of the record that carries the report of its scale
+    artifacts: dict[Path, str] = field(default_factory=dict)  # the folder in MLflow of each file
 
     def digest(self) -> str:
-        content: list[Any] = [self.name, self.status, self.params, self.tags, self.parent, str(self.model_of or "")]
-        content += self.points
-        content += [hashlib.sha256(path.read_bytes()).hexdigest() for path in self.figures]
+        content: list[Any] = [self.name, self.status, self.params, self.tags, self.facts, self.data, self.parent]
+        content += [str(self.model_of or ""), self.card, *self.points]
+        content += [hashlib.sha256(path.read_bytes()).hexdigest() for path in self.artifacts]
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+    def share(self, other: "Record") -> None:
+        """Take in what another scale or variant, of which this is the same run, says of it."""
+        for tag in ("scale", "variant"):
+            names = [*self.tags[tag].split(", "), *other.tags[tag].split(", ")]
+            self.tags[tag] = ", ".join(dict.fromkeys(names))
+        if self.model_of is None:
+            self.model_of, self.card = other.model_of, other.card
 
 
 def read(runs: Path) -> tuple[list[Record], list[str]]:
     """Return the records, parents first, and a problem for each file that could not be read."""
     problems: list[str] = []
-    by_fingerprint: dict[str, Record] = {}
-    for path in sorted(runs.glob("*/train/*")):
-        for record in _variant_records(path, problems):
-            same = by_fingerprint.setdefault(record.fingerprint, record)
-            scales = {record.tags["scale"], *same.tags["scale"].split(", ")}
-            same.tags["scale"] = ", ".join(sorted(scales))  # of all that share this run
+    found: list[Record] = []
+    for path in sorted(runs.glob("*/train")):
+        found += _attempt(_report_records, path, problems) or []
+    for path in sorted(runs.glob("*/train/*/"), key=lambda path: (path.parts[-3], path.name != "baseline", path)):
+        found += _variant_records(path, problems)
     for path in sorted(runs.glob("*/tune/*/trials.csv")):
-        for record in _attempt(_trial_records, path, problems) or []:
-            by_fingerprint.setdefault(record.fingerprint, record)
+        found += _attempt(_trial_records, path, problems) or []
+    by_fingerprint: dict[str, Record] = {}
+    for record in found:
+        if (same := by_fingerprint.setdefault(record.fingerprint, record)) is not record and record.kind == "training":
+            same.share(record)
     return list(by_fingerprint.values()), problems
 
 
@@ -80,56 +110,148 @@ def _attempt(make: Callable[[Path], T], path: Path, problems: list[str]) -> T | 
     return None
 
 
+def _report_records(train: Path) -> list[Record]:
+    """Return the run that carries a scale's report; none before it is written."""
+    scale = train.parts[-2]
+    folder = _report_folder(scale)
+    files: dict[Path, str] = {path: "" for name in REPORT_FILES if (path := folder / name).exists()}
+    files |= dict.fromkeys(sorted((folder / "figures").glob("*.png")), "figures")
+    if not files:
+        return []
+    written = int(max(path.stat().st_mtime for path in files) * 1000)
+    summary = folder / "summary.md"
+    tags = {"scale": scale, "variant": "all", NOTE: summary.read_text() if summary.exists() else ""}
+    name = _report_name(scale)
+    return [Record(name, name, "report", "FINISHED", written, written, {}, [], tags, artifacts=files)]
+
+
+def _report_folder(scale: str) -> Path:
+    with suppress(UserError):
+        values = read_yaml(paths.PARAMS)  # which may name another report, for other images than the scale's own
+        if isinstance(values, dict) and values.get("scale") == scale:
+            return paths.report(str(values.get("report", scale)))
+    return paths.report(scale)
+
+
+def _report_name(scale: str) -> str:
+    return f"report {_report_folder(scale).name}"
+
+
 def _variant_records(train: Path, problems: list[str]) -> list[Record]:
-    scale, variant = train.parts[-3], train.parts[-1]
+    scale, variant = train.parts[-3], train.name
     evaluation = train.parents[1] / "evaluation" / variant / "seeds.json"
     measured: dict[str, Any] = _attempt(lambda path: json.loads(path.read_text()), evaluation, problems) or {}
+    trained_on = _attempt(lambda path: json.loads(path.read_text()), train.with_name("data.json"), problems)
+    note = describe(variant)
     records = {}
     for path in sorted(train.glob("seed-*/run.json")):
         if record := _attempt(lambda path: _run_record(path, measured), path, problems):
+            record.tags[NOTE], record.report = note, _report_name(scale)
+            if trained_on is not None:
+                record.params |= data_params(trained_on)
+                record.data = data_sets(trained_on)
             records[path.parent.name] = record
     errors = {int(k): seed["val"]["one_crop"]["error_top1"] for k, seed in measured.items() if "val" in seed}
     folder = train / f"seed-{median_seed(errors)}"
     if median := records.get(folder.name):
         median.model_of = _attempt(lambda weights: weights.parent, folder / "model.safetensors", problems)
-        report = scale
-        with suppress(UserError):
-            values = read_yaml(paths.PARAMS)  # which may name another report, for other images than the scale's own
-            if isinstance(values, dict) and values.get("scale") == scale:
-                report = str(values.get("report", scale))
-        figures = paths.report(report) / "figures"
-        median.figures = sorted(figures.glob("*.png")) if variant == "baseline" else []
+        settings = json.loads((folder / "run.json").read_text())["settings"]
+        median.card = _model_card(scale, variant, settings["net"], trained_on, measured, median_seed(errors))
     return list(records.values())
+
+
+def describe(variant: str) -> str:
+    """Return the variant's sentence and its section of the paper, as conf/variants.yaml has them."""
+    row: dict[str, Any] = {}
+    with suppress(UserError):
+        row = variant_table().get(variant) or {}
+    return f"{row['description']}\n\nSection {row['section']} of the paper." if row else variant
+
+
+def data_params(trained_on: dict[str, Any]) -> dict[str, Any]:
+    counts = {f"{split}_images": count for split, count in trained_on["counts"].items()}
+    return _flat({"data": {name: trained_on[name] for name in ("dataset", "image_size", "channels")} | counts})
+
+
+def data_sets(trained_on: dict[str, Any]) -> list[DataSet]:
+    return [
+        DataSet(
+            name=f"{trained_on['dataset']} {split}",
+            digest=digest([trained_on["sha256"][name] for name in ARRAYS if name.startswith(split)]),
+            folder=str(paths.data(trained_on["dataset"]) / split),
+            context=context,
+        )
+        for split, context in (("train", "training"), ("val", "validation"), ("test", "test"))
+    ]
+
+
+def _model_card(
+    scale: str, variant: str, net: dict[str, Any], trained_on: Any, measured: dict[str, Any], seed: int | None
+) -> str:
+    """Return what the model is, what it was trained on, how well it does, and what it is not for."""
+    title = net_title(net["architecture"], net["width"])
+    images = f"{trained_on['counts']['train']:,} images of {data_title(trained_on['dataset'])}" if trained_on else ""
+    finished = [found for found in measured.values() if "test" in found]
+    lines = []
+    for views in finished[0]["test"] if finished else ():
+        errors = interval_over_seeds(np.array([found["test"][views]["error_top1"] for found in finished]))
+        spread = "" if errors.half_width is None else f" ± {errors.half_width:.2f}"
+        own = measured[str(seed)]["test"][views]["error_top1"]
+        lines.append(f"- {views.replace('_', ' ')}: {own:.2f} %; {errors.mean:.2f}{spread} % over {errors.n} seeds")
+    return "\n\n".join(
+        part
+        for part in (
+            f"{title}, variant `{variant}` of the scale `{scale}`, seed {seed}: the seed of middle validation error.",
+            describe(variant),
+            f"It was trained on {images}." if images else "",
+            "Top-1 error on the test images, with the 95 % interval of the mean over seeds:\n\n" + "\n".join(lines),
+            "It is there to examine the claims of a paper. It knows only the classes that it was trained on, gives one "
+            "of them to any image whatever, and was not examined for fairness, robustness or safety: decide nothing "
+            "about people with it.",
+        )
+        if part
+    )
 
 
 def _run_record(path: Path, measured: dict[str, Any]) -> Record:
     facts = json.loads(path.read_text())
     verify(path.with_name("history.csv"))
-    history = pd.read_csv(path.with_name("history.csv"))
     seed, finished_ms = facts["seed"], facts["finished_ms"]
-    points = [
-        Point(name, float(row[name]), int(row["time_ms"]), int(row["epoch"]))
-        for row in history.to_dict("records")
-        for name in CURVES
-    ]
+    points = curve_points(pd.read_csv(path.with_name("history.csv")))
     for split, by_views in measured.get(str(seed), {}).items():
         if split == "status":
             continue
         for views, values in by_views.items():
             points += [
-                Point(f"{split}/{views}/{k}", value, finished_ms, facts["epochs"]) for k, value in values.items()
+                Point(metric_name(split, views, k), value, finished_ms, facts["epochs"]) for k, value in values.items()
             ]
+    revision = facts["origin"].get("revision", "")
     return Record(
         fingerprint=facts["fingerprint"],
         name=f"{facts['variant']} seed {seed}",
+        kind="training",
         status="FINISHED" if facts["status"] == "finished" else "FAILED",
         start_ms=facts["started_ms"],
         end_ms=finished_ms,
         params={"seed": seed, **_flat(facts["settings"])},
         points=[point for point in points if math.isfinite(point.value)],
-        tags={name: str(facts[name]) for name in ("scale", "variant", "section", "seed", "stopped")}
-        | _flat(facts["origin"]),
+        tags={name: str(facts[name]) for name in ("scale", "variant")} | {"mlflow.source.git.commit": revision},
+        facts={name: str(facts[name]) for name in ("section", "stopped")} | _flat(facts["origin"]),
     )
+
+
+def curve_points(history: pd.DataFrame) -> list[Point]:
+    return [
+        Point(name, float(row[name]), int(row["time_ms"]), int(row["epoch"]))
+        for row in history.to_dict("records")
+        for name in CURVES
+    ]
+
+
+def metric_name(split: str, views: str, metric: str) -> str:
+    """Return a name that filters take without quotes: the views are left out where no curve has the shorter name."""
+    name = f"{split}_{metric}"
+    return name if views == "one_crop" and name not in CURVES else f"{name}_{views}"
 
 
 def _trial_records(path: Path) -> list[Record]:
@@ -139,23 +261,44 @@ def _trial_records(path: Path) -> list[Record]:
     if trials.empty:
         return []
     done = trials[trials["state"] != "FAIL"].drop_duplicates("fingerprint", keep="last")
-    study = str(trials["study"].iloc[0])
+    study, objective = str(trials["study"].iloc[0]), str(trials["objective"].iloc[0])
     start, end = int(trials["start_ms"].min()), int(trials["end_ms"].max())
-    measure = "val_error_top1" if trials["objective"].iloc[0] == "val_error_top1" else "train_error_top1"
-    tags = {"scale": scale, "variant": f"tune {variant}", "section": "5"}
-    records = [Record(study, f"tune {scale} {variant}", "FINISHED", start, end, {}, [], tags)]
+    measure = "val_error_top1" if objective == "val_error_top1" else "train_error_top1"
+    tags = {"scale": scale, "variant": f"tune {variant}"}
+    summary = {"trials": float(len(done)), "trials_pruned": float((done["state"] == "PRUNED").sum())}
+    complete = done[done["state"] == "COMPLETE"]
+    if len(complete):
+        best = min(complete.to_dict("records"), key=lambda trial: float(trial["value"]))
+        summary |= {f"best_{objective}": float(best["value"])}
+        summary |= {f"best_{name}": float(best[name]) for name in ("lr", "weight_decay") if best[name] != ""}
+    note = f"Optuna's search for the learning rate of `{variant}` on validation images. Its runs are the trials."
+    records = [
+        Record(
+            study,
+            f"tune {scale} {variant}",
+            "study",
+            "FINISHED",
+            start,
+            end,
+            {},
+            [Point(name, value, end, len(done)) for name, value in summary.items()],
+            tags | {NOTE: note},
+        )
+    ]
     for trial in done.to_dict("records"):
         curve = [float(value) for value in str(trial["curve"]).split()]
+        pruned = trial["state"] == "PRUNED"
         records.append(
             Record(
                 fingerprint=str(trial["fingerprint"]),
-                name=f"{variant} trial {trial['number']}",
-                status="FINISHED" if trial["state"] == "COMPLETE" else "KILLED",
+                name=f"{variant} trial {trial['number']}" + pruned * " (pruned)",
+                kind="trial",
+                status="FINISHED",  # also where it was pruned, which is no failure
                 start_ms=int(trial["start_ms"]),
                 end_ms=int(trial["end_ms"]),
                 params={f"train.{name}": trial[name] for name in ("lr", "weight_decay") if trial[name] != ""},
                 points=[Point(measure, value, int(trial["end_ms"]), k + 1) for k, value in enumerate(curve)],
-                tags={**tags, "state": str(trial["state"])},
+                tags={**tags, "state": str(trial["state"]).lower()},
                 parent=study,
             )
         )

@@ -7,6 +7,7 @@ On one machine one process sends at a time (sync.py). Machines that share a serv
 send the same run at once, one of them gives way (`_claim`).
 """
 
+import json
 import logging
 import os
 import random
@@ -22,7 +23,7 @@ from pipeline import paths
 from pipeline.errors import UserError
 from pipeline.runtime.files import replacing
 from pipeline.tracking import records
-from pipeline.tracking.records import Record
+from pipeline.tracking.records import NOTE, DataSet, Record
 
 # A server that cannot be reached or does not answer is given up after seconds instead of minutes.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
@@ -31,7 +32,18 @@ os.environ.setdefault("MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER", "false")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 import mlflow
-from mlflow.entities import LifecycleStage, Metric, Param, Run, RunTag, ViewType
+from mlflow.entities import (
+    Dataset,
+    DatasetInput,
+    InputTag,
+    LifecycleStage,
+    LoggedModel,
+    Metric,
+    Param,
+    Run,
+    RunTag,
+    ViewType,
+)
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -40,6 +52,8 @@ for noisy in ("mlflow", "urllib3"):  # what fails is said once, by us
 
 EXPERIMENT = "alexnet"
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+OWN = "alexnet."  # begins the names of tags that are bookkeeping
+FINGERPRINT, SENT, MODEL, SENT_BY = (OWN + name for name in ("fingerprint", "sent", "model", "sender"))
 BATCH_METRICS = 1000  # the most that one call takes
 LONGEST_REASON = 1000  # characters: more than MLflow's remedies have, less than a proxy's page of HTML
 STORE_ERRORS = (MlflowException, SQLAlchemyError, sqlite3.Error, OSError)
@@ -117,7 +131,7 @@ def _send(found: list[Record]) -> int:
     known = _known(client, experiment)
     current = {record.fingerprint for record in found}
     for fingerprint, (run, *_) in known.items():
-        here = run.data.tags.get("sender", SENDER) == SENDER
+        here = run.data.tags.get(SENT_BY, SENDER) == SENDER
         if run.info.status == "RUNNING" and here and fingerprint not in current:  # its files went while it was sent
             client.set_terminated(run.info.run_id, "KILLED")
     ids = {fingerprint: str(runs[0].info.run_id) for fingerprint, runs in known.items()}
@@ -126,7 +140,7 @@ def _send(found: list[Record]) -> int:
         tags = known[record.fingerprint][0].data.tags if record.fingerprint in known else {}
         with suppress(FileNotFoundError):  # a stage is replacing what is to be sent: the next sync sends it
             digest = record.digest()
-            if tags.get("sent") == digest:
+            if tags.get(SENT) == digest:
                 continue
             if record.fingerprint not in ids:
                 ids[record.fingerprint], mine = _claim(client, experiment, record, ids)
@@ -134,10 +148,15 @@ def _send(found: list[Record]) -> int:
                     continue
             run_id = ids[record.fingerprint]
             _write(client, run_id, record)
+            if record.report in ids:
+                link = f"#/experiments/{experiment}/runs/{ids[record.report]}/artifacts/report.html"
+                client.set_tag(run_id, NOTE, f"{record.tags[NOTE]}\n\n[The report of its scale]({link})")
             client.set_terminated(run_id, record.status, record.end_ms)
-            if record.model_of is not None and "model" not in tags:
-                _log_model(client, experiment, run_id, record.model_of)
-            client.set_tag(run_id, "sent", digest)  # last: an interrupted sending is repeated
+            if record.model_of is not None:
+                if MODEL not in tags:
+                    _log_model(client, experiment, run_id, record.model_of)
+                _register(client, experiment, run_id, record)
+            client.set_tag(run_id, SENT, digest)  # last: an interrupted sending is repeated
             written += 1
     for _, *doubles in known.values():
         for run in doubles:
@@ -186,9 +205,9 @@ def _known(client: mlflow.MlflowClient, experiment: str, query: str = "") -> dic
         page = client.search_runs([experiment], query, ViewType.ACTIVE_ONLY, page_token=page.token)
         runs += page
     known: dict[str, list[Run]] = {}
-    for run in sorted(runs, key=lambda run: ("sent" not in run.data.tags, run.info.run_id)):
-        if "fingerprint" in run.data.tags:
-            known.setdefault(run.data.tags["fingerprint"], []).append(run)
+    for run in sorted(runs, key=lambda run: (SENT not in run.data.tags, run.info.run_id)):
+        if FINGERPRINT in run.data.tags:
+            known.setdefault(run.data.tags[FINGERPRINT], []).append(run)
     return known
 
 
@@ -198,10 +217,10 @@ def _claim(client: mlflow.MlflowClient, experiment: str, record: Record, ids: di
     A run is created, then kept only if no other has its fingerprint. Of two runs that were created one after the
     other, the later sender always finds the earlier run and deletes its own. Where both did, both wait and try again.
     """
-    tags = {"fingerprint": record.fingerprint, "sender": SENDER}
+    tags = {FINGERPRINT: record.fingerprint, SENT_BY: SENDER}
     if record.parent is not None:
         tags["mlflow.parentRunId"] = ids[record.parent]
-    query = f"tags.fingerprint = '{record.fingerprint}'"
+    query = f"tags.`{FINGERPRINT}` = '{record.fingerprint}'"
     while True:
         run_id = str(client.create_run(experiment, record.start_ms, tags, record.name).info.run_id)
         if len(_known(client, experiment, query)[record.fingerprint]) == 1:
@@ -214,13 +233,23 @@ def _claim(client: mlflow.MlflowClient, experiment: str, record: Record, ids: di
 
 def _write(client: mlflow.MlflowClient, run_id: str, record: Record) -> None:
     parameters = [Param(key, str(value)) for key, value in record.params.items()]
-    tags = [RunTag(key, value) for key, value in record.tags.items()]
+    facts = {OWN + name: value for name, value in record.facts.items()}
+    tags = [RunTag(key, value) for key, value in (record.tags | facts | {"kind": record.kind}).items()]
     metrics = [Metric(*point) for point in record.points]
     client.log_batch(run_id, metrics[:BATCH_METRICS], parameters, tags)
     for start in range(BATCH_METRICS, len(metrics), BATCH_METRICS):
         client.log_batch(run_id, metrics[start : start + BATCH_METRICS])
-    for figure in record.figures:
-        client.log_artifact(run_id, str(figure), "figures")
+    if record.data:
+        client.log_inputs(run_id, [_dataset(split) for split in record.data])
+    for path, folder in record.artifacts.items():
+        client.log_artifact(run_id, str(path), folder or None)
+
+
+def _dataset(split: DataSet) -> DatasetInput:
+    source = json.dumps({"uri": split.folder})
+    return DatasetInput(
+        Dataset(split.name, split.digest, "local", source), [InputTag("mlflow.data.context", split.context)]
+    )
 
 
 def _log_model(client: mlflow.MlflowClient, experiment: str, run_id: str, folder: Path) -> None:
@@ -229,9 +258,40 @@ def _log_model(client: mlflow.MlflowClient, experiment: str, run_id: str, folder
     _delete_models(client, experiment, run_id)  # that were not finished
     mlflow.set_experiment(experiment_id=experiment)
     if model.log(run_id, folder, folder.parents[2].name):
-        client.set_tag(run_id, "model", str(folder))
+        client.set_tag(run_id, MODEL, str(folder))
+
+
+def _register(client: mlflow.MlflowClient, experiment: str, run_id: str, record: Record) -> None:
+    """Link the run's model to its errors, and register it as alexnet-<scale> with the variant as its alias."""
+    model = next(iter(_models(client, experiment, run_id)), None)
+    if model is None:  # it could not be logged
+        return
+    test = next((split for split in record.data if split.context == "test"), None)
+    of = (model.model_id, test and test.name, test and test.digest)
+    client.log_batch(run_id, [Metric(*point, *of) for point in record.points if point.key.startswith("test_")])
+    registered = []
+    for scale in record.tags["scale"].split(", "):
+        name = f"alexnet-{scale}"
+        with suppress(MlflowException):  # it is there
+            client.create_registered_model(name)
+        versions = client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
+        source = f"models:/{model.model_id}"
+        version = next((version for version in versions if version.source == source), None)
+        if version is None:
+            version = client.create_model_version(name, source, run_id, model_id=model.model_id)
+        registered.append({"name": name, "version": int(version.version)})
+        client.update_model_version(name, version.version, record.card)
+        for variant in record.tags["variant"].split(", "):
+            client.set_registered_model_alias(name, variant, version.version)
+            if variant == "baseline":
+                client.update_registered_model(name, record.card)
+    client.set_logged_model_tags(model.model_id, {"mlflow.modelVersions": json.dumps(registered)})  # the pages' links
+
+
+def _models(client: mlflow.MlflowClient, experiment: str, run_id: str) -> list[LoggedModel]:
+    return list(client.search_logged_models([experiment], f"source_run_id = '{run_id}'"))
 
 
 def _delete_models(client: mlflow.MlflowClient, experiment: str, run_id: str) -> None:
-    for model in client.search_logged_models([experiment], f"source_run_id = '{run_id}'"):
+    for model in _models(client, experiment, run_id):
         client.delete_logged_model(model.model_id)
