@@ -19,6 +19,7 @@ from pipeline import paths
 from pipeline.data.store import Store
 from pipeline.errors import UserError
 from pipeline.tools import ui
+from tests.mlflow_runs import client
 from tests.processes import environment
 from tests.servers import free_port
 from tests.tiny import ODD, make_store
@@ -54,9 +55,13 @@ def test_missing_runs_are_sent_and_mlflow_serves_them_to_this_machine_alone(
     served = ["-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     assert (server.path, server.command) == (sys.executable, [sys.executable, *served])
     assert server.environment["MLFLOW_BACKEND_STORE_URI"] == paths.mlflow_store()
-    sent, link = capfd.readouterr().out.splitlines()
+    sent, table, curves = capfd.readouterr().out.splitlines()
     assert sent.startswith("MLflow: 2 runs written")
-    assert link.startswith(f"The runs: http://127.0.0.1:{port}/#/experiments/1/runs?")
+    page = f"http://127.0.0.1:{port}/#/experiments/1/runs?"
+    assert (table.startswith(f"The runs: {page}"), curves.startswith(f"Their curves: {page}")) == (True, True)
+    assert table.endswith("viewStateShareKey=alexnet&compareRunsMode=TABLE")
+    shared = client().get_experiment("1").tags["mlflow.sharedViewState.alexnet"]
+    assert "metrics.`test_error_top1`" in json.loads(shared)["selectedColumns"]
 
 
 @pytest.mark.usefixtures("nothing_executed")

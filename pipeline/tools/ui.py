@@ -14,7 +14,7 @@ SERVERS = ("http", "https", *paths.NO_PATHS)
 
 
 def serve(port: int) -> None:
-    """Send what the store lacks, print the address of the pages, and become the MLflow server behind them.
+    """Send what the store lacks, print the addresses of its pages, and become the MLflow server behind them.
 
     Where the store is a server already, only its address is printed. Raises UserError where the port cannot be used.
     """
@@ -35,7 +35,8 @@ def serve(port: int) -> None:
     sync.finish()
     from pipeline.tracking import store as tracking
 
-    print(f"The runs: {tracking.page(f'http://{HOST}:{port}')}", flush=True)
+    for what, address in tracking.pages(f"http://{HOST}:{port}").items():
+        print(f"{what}: {address}", flush=True)
     command = [sys.executable, "-m", "mlflow", "ui", "--host", HOST, "--port", str(port), "--workers", "1"]
     # The store's address may hold a password, so it is no argument: everybody on the machine may read those.
     here = {"MLFLOW_BACKEND_STORE_URI": store, "MLFLOW_TRACKING_URI": store}

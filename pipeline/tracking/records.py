@@ -20,6 +20,7 @@ from pipeline.evaluation.metrics import median_seed
 from pipeline.params import data_title, net_title, read_yaml, variant_table
 from pipeline.runtime.checksums import verify
 from pipeline.runtime.source_code import digest
+from pipeline.tracking.view import ORDER
 
 CURVES = ("lr", "train_loss", "train_error_top1", "val_loss", "val_error_top1", "val_error_top5")
 REPORT_FILES = ("report.html", "report.md", "claims.csv")
@@ -223,19 +224,21 @@ def _run_record(path: Path, measured: dict[str, Any]) -> Record:
             continue
         for views, values in by_views.items():
             points += [
-                Point(metric_name(split, views, k), value, finished_ms, facts["epochs"]) for k, value in values.items()
+                Point(metric_name(split, views, k), round(value, 6), finished_ms, facts["epochs"])
+                for k, value in values.items()
             ]
-    revision = facts["origin"].get("revision", "")
+    variant = facts["variant"]
+    shown = {"scale": facts["scale"], "variant": variant, ORDER: f"{variant != 'baseline':d} {variant} {seed:03}"}
     return Record(
         fingerprint=facts["fingerprint"],
-        name=f"{facts['variant']} seed {seed}",
+        name=f"{variant} seed {seed}",
         kind="training",
         status="FINISHED" if facts["status"] == "finished" else "FAILED",
         start_ms=facts["started_ms"],
         end_ms=finished_ms,
         params={"seed": seed, **_flat(facts["settings"])},
         points=[point for point in points if math.isfinite(point.value)],
-        tags={name: str(facts[name]) for name in ("scale", "variant")} | {"mlflow.source.git.commit": revision},
+        tags=shown | {"mlflow.source.git.commit": facts["origin"].get("revision", "")},
         facts={name: str(facts[name]) for name in ("section", "stopped")} | _flat(facts["origin"]),
     )
 

@@ -22,7 +22,7 @@ from shlex import quote
 from pipeline import paths
 from pipeline.errors import UserError
 from pipeline.runtime.files import replacing
-from pipeline.tracking import records
+from pipeline.tracking import records, view
 from pipeline.tracking.records import NOTE, DataSet, Record
 
 # A server that cannot be reached or does not answer is given up after seconds instead of minutes.
@@ -80,16 +80,19 @@ def sync() -> int:
     return written
 
 
-def page(server: str) -> str:
-    """Return the address at which an MLflow server compares the runs; without runs in the store, the server's own."""
+def pages(server: str) -> dict[str, str]:
+    """Return where an MLflow server shows the runs, as a table and as curves; without runs, the server's own address.
+
+    Both addresses apply the view that the experiment keeps.
+    """
     experiment = None
     with suppress(*STORE_ERRORS):
         _prepare_sqlite()
         experiment = mlflow.MlflowClient(paths.mlflow_store()).get_experiment_by_name(EXPERIMENT)
     if experiment is None:
-        return server
-    query = "workflowType=machine_learning&compareRunsMode=CHART"
-    return f"{server}/#/experiments/{experiment.experiment_id}/runs?{query}"
+        return {"The runs": server}
+    runs = f"{server}/#/experiments/{experiment.experiment_id}/runs?{view.QUERY}"
+    return {"The runs": f"{runs}TABLE", "Their curves": f"{runs}CHART"}
 
 
 def _prepare_sqlite() -> None:
@@ -128,6 +131,8 @@ def _send(found: list[Record]) -> int:
     mlflow.set_tracking_uri(paths.mlflow_store())
     client = mlflow.MlflowClient()
     experiment = _experiment(client)
+    if client.get_experiment(experiment).tags.get(view.TAG) != view.state():
+        client.set_experiment_tag(experiment, view.TAG, view.state())
     known = _known(client, experiment)
     current = {record.fingerprint for record in found}
     for fingerprint, (run, *_) in known.items():
