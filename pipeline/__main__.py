@@ -73,7 +73,7 @@ def submit(overrides: list[str], slurm: list[str]) -> None:
     cluster.submit_to_slurm(configured, slurm)
 
 
-def sync(background: bool) -> None:
+def sync(background: bool, live: bool) -> None:
     """Fill the MLflow store from the run files.
 
     Stages do so by themselves. Sending twice adds nothing; where the store was away, this catches up.
@@ -82,7 +82,10 @@ def sync(background: bool) -> None:
     """
     from pipeline.tracking import sync
 
-    sync.run(background)
+    if live:
+        sync.follow()
+    else:
+        sync.run(background)
 
 
 def ui(port: int) -> None:
@@ -175,6 +178,7 @@ def main() -> None:
         "--slurm", nargs="+", default=[], metavar="OPTION=VALUE", help="of sbatch, with _ for -: gpus_per_node=1"
     )
     of["sync"].add_argument("--background", action="store_true", help="as stages do: what fails is only a warning")
+    of["sync"].add_argument("--live", action="store_true", help="send epochs of running trainings until input ends")
     of["ui"].add_argument("--port", type=int, default=5000, help="of 127.0.0.1 (default: 5000)")
     of["recompute"].add_argument(
         "scale", nargs="?", metavar="SCALE", help="a folder of reports/ (default: the report of params.yaml)"

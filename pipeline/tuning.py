@@ -44,7 +44,7 @@ from pipeline.training.callbacks import History
 from pipeline.training.fingerprint import fingerprint
 from pipeline.training.pool import Task, Tell, run_tasks
 from pipeline.training.run import HISTORY, RUN, Run, train
-from pipeline.training.runs import bytes_of
+from pipeline.training.runs import announce, bytes_of
 
 COLUMNS = [
     *("number", "state", "lr", "weight_decay", "objective", "value", "epochs", "seconds", "curve"),
@@ -142,6 +142,7 @@ class Subject:
         run = Run(params.scale, title, "5", params.tune.seed, self.settings(trial.params), store, hardware)
         trial.set_user_attr("fingerprint", run.fingerprint)
         trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}")
+        announce(run, "trial")
         return run
 
 

@@ -16,7 +16,8 @@ def main() -> None:
     require_accelerator(configuration.hardware.accelerator, configuration.hardware.devices)
     if launch.wanted(configuration.hardware) and unfinished_runs(configuration):
         launch.launch(configuration.hardware)
-    train_all(configuration)
+    with sync.live():
+        train_all(configuration)
     if distributed.is_global_zero():
         sync.start()
 

@@ -14,7 +14,8 @@ def main() -> None:
 
     configuration = params.load()
     require_accelerator(configuration.hardware.accelerator, configuration.hardware.devices)
-    tune(configuration)
+    with sync.live():
+        tune(configuration)
     require(*(paths.tune(configuration.scale, study) / "best.yaml" for study in configuration.used_studies()))
     sync.start()
 

@@ -11,8 +11,10 @@ from submitit.helpers import Checkpointable, TorchDistributedEnvironment
 from pipeline import paths
 from pipeline.errors import UserError
 from pipeline.params import Params
+from pipeline.tracking import sync
+from pipeline.training import distributed
 from pipeline.training.run import finished, train
-from pipeline.training.runs import variant_runs
+from pipeline.training.runs import announce, variant_runs
 
 DAY_MINUTES = 24 * 60  # where no other limit is asked for; submitit's own is five minutes
 REQUEUES = 1000  # at a job's time limit: as often as a run needs
@@ -24,8 +26,11 @@ class Training(Checkpointable):
     def __call__(self, params: Params, variant: str) -> None:
         if params.hardware.processes > 1:
             TorchDistributedEnvironment().export(set_cuda_visible_devices=False)
-        for run in variant_runs(params, variant):
-            train(run)
+        with sync.live():
+            for run in variant_runs(params, variant):
+                if distributed.is_global_zero():
+                    announce(run)
+                train(run)
 
 
 def submit(params: Params, cluster: str, options: dict[str, Any]) -> list[Job[None]]:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 
 from pipeline import paths
-from pipeline.claims.effects import interval_over_seeds
 from pipeline.data.store import ARRAYS
 from pipeline.errors import UserError
 from pipeline.evaluation.metrics import median_seed
@@ -70,6 +69,10 @@ class Record:
         content += [str(self.model_of or ""), self.card, *self.points]
         content += [hashlib.sha256(path.read_bytes()).hexdigest() for path in self.artifacts]
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+    def last_epoch(self) -> Point | None:
+        """Return a point of the last epoch of its curves."""
+        return max((point for point in self.points if point.key in CURVES), key=lambda point: point.epoch, default=None)
 
     def share(self, other: "Record") -> None:
         """Take in what another scale or variant, of which this is the same run, says of it."""
@@ -143,14 +146,10 @@ def _variant_records(train: Path, problems: list[str]) -> list[Record]:
     evaluation = train.parents[1] / "evaluation" / variant / "seeds.json"
     measured: dict[str, Any] = _attempt(lambda path: json.loads(path.read_text()), evaluation, problems) or {}
     trained_on = _attempt(lambda path: json.loads(path.read_text()), train.with_name("data.json"), problems)
-    note = describe(variant)
     records = {}
     for path in sorted(train.glob("seed-*/run.json")):
-        if record := _attempt(lambda path: _run_record(path, measured), path, problems):
-            record.tags[NOTE], record.report = note, _report_name(scale)
-            if trained_on is not None:
-                record.params |= data_params(trained_on)
-                record.data = data_sets(trained_on)
+        if record := _attempt(lambda path: _run_record(path, measured, trained_on), path, problems):
+            record.report = _report_name(scale)
             records[path.parent.name] = record
     errors = {int(k): seed["val"]["one_crop"]["error_top1"] for k, seed in measured.items() if "val" in seed}
     folder = train / f"seed-{median_seed(errors)}"
@@ -190,6 +189,8 @@ def _model_card(
     scale: str, variant: str, net: dict[str, Any], trained_on: Any, measured: dict[str, Any], seed: int | None
 ) -> str:
     """Return what the model is, what it was trained on, how well it does, and what it is not for."""
+    from pipeline.claims.effects import interval_over_seeds  # and SciPy, which a process that follows runs can spare
+
     title = net_title(net["architecture"], net["width"])
     images = f"{trained_on['counts']['train']:,} images of {data_title(trained_on['dataset'])}" if trained_on else ""
     finished = [found for found in measured.values() if "test" in found]
@@ -214,11 +215,11 @@ def _model_card(
     )
 
 
-def _run_record(path: Path, measured: dict[str, Any]) -> Record:
-    facts = json.loads(path.read_text())
+def _run_record(path: Path, measured: dict[str, Any], trained_on: dict[str, Any] | None) -> Record:
+    facts = json.loads(path.read_text()) | {"data": trained_on}
     verify(path.with_name("history.csv"))
     seed, finished_ms = facts["seed"], facts["finished_ms"]
-    points = curve_points(pd.read_csv(path.with_name("history.csv")))
+    points = curve_points(pd.read_csv(path.with_name("history.csv")).to_dict("records"))
     for split, by_views in measured.get(str(seed), {}).items():
         if split == "status":
             continue
@@ -227,28 +228,36 @@ def _run_record(path: Path, measured: dict[str, Any]) -> Record:
                 Point(metric_name(split, views, k), round(value, 6), finished_ms, facts["epochs"])
                 for k, value in values.items()
             ]
-    variant = facts["variant"]
-    shown = {"scale": facts["scale"], "variant": variant, ORDER: f"{variant != 'baseline':d} {variant} {seed:03}"}
+    found = training_record(facts, facts["status"].upper(), points, facts["started_ms"], finished_ms)
+    found.tags["mlflow.source.git.commit"] = facts["origin"].get("revision", "")
+    found.facts |= {"stopped": facts["stopped"]} | _flat(facts["origin"])
+    return found
+
+
+def training_record(facts: dict[str, Any], status: str, points: list[Point], start_ms: int, end_ms: int) -> Record:
+    """Return the record of a run or a trial, finished or not, from what its files say that it is."""
+    variant, seed, trained_on = facts["variant"], facts["seed"], facts.get("data")
+    kind = facts.get("kind", "training")
+    order = f"{variant != 'baseline':d} {variant} {seed:03}"
     return Record(
         fingerprint=facts["fingerprint"],
-        name=f"{variant} seed {seed}",
-        kind="training",
-        status="FINISHED" if facts["status"] == "finished" else "FAILED",
-        start_ms=facts["started_ms"],
-        end_ms=finished_ms,
-        params={"seed": seed, **_flat(facts["settings"])},
-        points=[point for point in points if math.isfinite(point.value)],
-        tags=shown | {"mlflow.source.git.commit": facts["origin"].get("revision", "")},
-        facts={name: str(facts[name]) for name in ("section", "stopped")} | _flat(facts["origin"]),
+        name=f"{variant} seed {seed}" if kind == "training" else variant,
+        kind=kind,
+        status=status,
+        start_ms=start_ms,
+        end_ms=end_ms,
+        params={"seed": seed, **_flat(facts["settings"])} | (data_params(trained_on) if trained_on else {}),
+        points=points,
+        tags={"scale": facts["scale"], "variant": variant, ORDER: order, NOTE: describe(variant)},
+        facts={"section": facts["section"]},
+        data=data_sets(trained_on) if trained_on else [],
     )
 
 
-def curve_points(history: pd.DataFrame) -> list[Point]:
-    return [
-        Point(name, float(row[name]), int(row["time_ms"]), int(row["epoch"]))
-        for row in history.to_dict("records")
-        for name in CURVES
-    ]
+def curve_points(rows: Iterable[Mapping[Any, Any]]) -> list[Point]:
+    """Return the points of a history's rows, but for values that are no numbers."""
+    points = [Point(name, float(row[name]), int(row["time_ms"]), int(row["epoch"])) for row in rows for name in CURVES]
+    return [point for point in points if math.isfinite(point.value)]
 
 
 def metric_name(split: str, views: str, metric: str) -> str:
@@ -259,7 +268,7 @@ def metric_name(split: str, views: str, metric: str) -> str:
 
 def _trial_records(path: Path) -> list[Record]:
     """Return the study, and every trial as its child."""
-    trials = pd.read_csv(path, keep_default_na=False)
+    trials = pd.read_csv(path, keep_default_na=False, float_precision="round_trip")
     scale, variant = path.parts[-4], path.parts[-2]
     if trials.empty:
         return []
@@ -299,7 +308,7 @@ def _trial_records(path: Path) -> list[Record]:
                 status="FINISHED",  # also where it was pruned, which is no failure
                 start_ms=int(trial["start_ms"]),
                 end_ms=int(trial["end_ms"]),
-                params={f"train.{name}": trial[name] for name in ("lr", "weight_decay") if trial[name] != ""},
+                params={f"train.{name}": float(trial[name]) for name in ("lr", "weight_decay") if trial[name] != ""},
                 points=[Point(measure, value, int(trial["end_ms"]), k + 1) for k, value in enumerate(curve)],
                 tags={**tags, "state": str(trial["state"]).lower()},
                 parent=study,

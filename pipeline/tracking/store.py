@@ -15,15 +15,17 @@ import socket
 import sqlite3
 import sys
 import time
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from shlex import quote
 
 from pipeline import paths
 from pipeline.errors import UserError
 from pipeline.runtime.files import replacing
-from pipeline.tracking import records, view
-from pipeline.tracking.records import NOTE, DataSet, Record
+from pipeline.tracking import records, running, view
+from pipeline.tracking.records import CURVES, NOTE, DataSet, Point, Record
 
 # A server that cannot be reached or does not answer is given up after seconds instead of minutes.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
@@ -53,7 +55,7 @@ for noisy in ("mlflow", "urllib3"):  # what fails is said once, by us
 EXPERIMENT = "alexnet"
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 OWN = "alexnet."  # begins the names of tags that are bookkeeping
-FINGERPRINT, SENT, MODEL, SENT_BY = (OWN + name for name in ("fingerprint", "sent", "model", "sender"))
+FINGERPRINT, SENT, MODEL, SENT_BY, EPOCH = (OWN + n for n in ("fingerprint", "sent", "model", "sender", "epoch"))
 BATCH_METRICS = 1000  # the most that one call takes
 LONGEST_REASON = 1000  # characters: more than MLflow's remedies have, less than a proxy's page of HTML
 STORE_ERRORS = (MlflowException, SQLAlchemyError, sqlite3.Error, OSError)
@@ -67,17 +69,23 @@ def sync() -> int:
     lost then: a later call sends what is missing.
     """
     found, problems = records.read(Path("runs"))
-    try:
+    with _failures_as_user_errors():
         _prepare_sqlite()
         written = _send(found)
+    if problems:
+        raise UserError("\n".join(problems))
+    return written
+
+
+@contextmanager
+def _failures_as_user_errors() -> Iterator[None]:
+    try:
+        yield
     except STORE_ERRORS as error:
         raise _store_error(
             f"the MLflow store cannot be used ({_in_one_line(error)}); `alexnet sync` fills it from the "
             "files once it is back"
         ) from error
-    if problems:
-        raise UserError("\n".join(problems))
-    return written
 
 
 def pages(server: str) -> dict[str, str]:
@@ -134,13 +142,18 @@ def _send(found: list[Record]) -> int:
     if client.get_experiment(experiment).tags.get(view.TAG) != view.state():
         client.set_experiment_tag(experiment, view.TAG, view.state())
     known = _known(client, experiment)
-    current = {record.fingerprint for record in found}
+    current = {record.fingerprint for record in found} | {
+        path.stem for path in running.files() if running.is_trained(path)
+    }
     for fingerprint, (run, *_) in known.items():
         here = run.data.tags.get(SENT_BY, SENDER) == SENDER
-        if run.info.status == "RUNNING" and here and fingerprint not in current:  # its files went while it was sent
+        if run.info.status == "RUNNING" and here and fingerprint not in current:  # it was interrupted
             client.set_terminated(run.info.run_id, "KILLED")
-    ids = {fingerprint: str(runs[0].info.run_id) for fingerprint, runs in known.items()}
     written = 0
+    for record in found:
+        if record.fingerprint in known and _outdated(known[record.fingerprint][0], record):
+            _delete(client, experiment, known.pop(record.fingerprint))
+    ids = {fingerprint: str(runs[0].info.run_id) for fingerprint, runs in known.items()}
     for record in found:
         tags = known[record.fingerprint][0].data.tags if record.fingerprint in known else {}
         with suppress(FileNotFoundError):  # a stage is replacing what is to be sent: the next sync sends it
@@ -148,11 +161,11 @@ def _send(found: list[Record]) -> int:
             if tags.get(SENT) == digest:
                 continue
             if record.fingerprint not in ids:
-                ids[record.fingerprint], mine = _claim(client, experiment, record, ids)
+                ids[record.fingerprint], mine = _claim(client, experiment, record)
                 if not mine:
                     continue
             run_id = ids[record.fingerprint]
-            _write(client, run_id, record)
+            _write(client, run_id, record, _sent_epochs(tags), ids)
             if record.report in ids:
                 link = f"#/experiments/{experiment}/runs/{ids[record.report]}/artifacts/report.html"
                 client.set_tag(run_id, NOTE, f"{record.tags[NOTE]}\n\n[The report of its scale]({link})")
@@ -164,10 +177,83 @@ def _send(found: list[Record]) -> int:
             client.set_tag(run_id, SENT, digest)  # last: an interrupted sending is repeated
             written += 1
     for _, *doubles in known.values():
-        for run in doubles:
-            _delete_models(client, experiment, run.info.run_id)
-            client.delete_run(run.info.run_id)
+        _delete(client, experiment, doubles)
     return written
+
+
+def _delete(client: mlflow.MlflowClient, experiment: str, runs: list[Run]) -> None:
+    for run in runs:
+        _delete_models(client, experiment, run.info.run_id)
+        client.delete_run(run.info.run_id)
+
+
+def _outdated(run: Run, record: Record) -> bool:
+    """Return whether the store holds an epoch that was since trained again, at another time: metrics cannot be undone.
+
+    The files of a study do not say at what times the epochs of its trials ended.
+    """
+    last = run.data.tags.get(EPOCH)
+    return record.kind == "training" and last not in (None, *(_epoch(point) for point in record.points))
+
+
+def _epoch(point: Point) -> str:
+    return f"{point.epoch} at {point.time_ms}"
+
+
+def _sent_epochs(tags: dict[str, str]) -> int:
+    return int(tags.get(EPOCH, "0").split()[0])
+
+
+class Follower:
+    """Sends the epochs of trainings that are going on. It stays connected, and remembers what it has sent."""
+
+    def __init__(self) -> None:
+        with _failures_as_user_errors():
+            _prepare_sqlite()
+            mlflow.set_tracking_uri(paths.mlflow_store())
+            self._client = mlflow.MlflowClient()
+            self._experiment = _experiment(self._client)
+        self._runs: dict[str, tuple[str, int]] = {}  # MLflow's id, and the last epoch there
+
+    def look(self) -> None:
+        """Send what is new of each run that is trained, or has ended since the last look. Raises UserError."""
+        for about in running.files():
+            if about.stem in self._runs or running.is_trained(about):
+                with _failures_as_user_errors(), suppress(FileNotFoundError, ValueError):  # files that are replaced
+                    self._send(running.record(about))
+
+    @property
+    def follows(self) -> bool:
+        """Return whether a run that it has begun to send has not ended."""
+        return bool(self._runs)
+
+    def _send(self, record: Record) -> None:
+        if record.fingerprint not in self._runs:
+            self._runs[record.fingerprint] = self._begin(record)
+        run_id, sent = self._runs[record.fingerprint]
+        last = record.last_epoch()
+        if last is not None and last.epoch > sent:
+            metrics = [Metric(*point) for point in record.points if point.epoch > sent]
+            for start in range(0, len(metrics), BATCH_METRICS):
+                self._client.log_batch(run_id, metrics[start : start + BATCH_METRICS])
+            self._client.set_tag(run_id, EPOCH, _epoch(last))
+            self._runs[record.fingerprint] = run_id, last.epoch
+        if record.status != "RUNNING":
+            self._client.set_terminated(run_id, record.status, record.end_ms)
+            del self._runs[record.fingerprint]
+
+    def _begin(self, record: Record) -> tuple[str, int]:
+        known = _known(self._client, self._experiment, f"tags.`{FINGERPRINT}` = '{record.fingerprint}'")
+        for run in known.get(record.fingerprint, []):
+            if _outdated(run, record) or SENT in run.data.tags:
+                _delete(self._client, self._experiment, [run])
+                continue
+            self._client.update_run(run.info.run_id, "RUNNING")
+            return str(run.info.run_id), _sent_epochs(run.data.tags)
+        run_id, _ = _claim(self._client, self._experiment, record)
+        about = replace(record, points=[])
+        _write(self._client, run_id, about, 0, {})
+        return run_id, 0
 
 
 def _experiment(client: mlflow.MlflowClient) -> str:
@@ -216,15 +302,13 @@ def _known(client: mlflow.MlflowClient, experiment: str, query: str = "") -> dic
     return known
 
 
-def _claim(client: mlflow.MlflowClient, experiment: str, record: Record, ids: dict[str, str]) -> tuple[str, bool]:
+def _claim(client: mlflow.MlflowClient, experiment: str, record: Record) -> tuple[str, bool]:
     """Return the id of the record's run, and whether this process is to write it.
 
     A run is created, then kept only if no other has its fingerprint. Of two runs that were created one after the
     other, the later sender always finds the earlier run and deletes its own. Where both did, both wait and try again.
     """
     tags = {FINGERPRINT: record.fingerprint, SENT_BY: SENDER}
-    if record.parent is not None:
-        tags["mlflow.parentRunId"] = ids[record.parent]
     query = f"tags.`{FINGERPRINT}` = '{record.fingerprint}'"
     while True:
         run_id = str(client.create_run(experiment, record.start_ms, tags, record.name).info.run_id)
@@ -236,14 +320,20 @@ def _claim(client: mlflow.MlflowClient, experiment: str, record: Record, ids: di
             return str(others[record.fingerprint][0].info.run_id), False
 
 
-def _write(client: mlflow.MlflowClient, run_id: str, record: Record) -> None:
+def _write(client: mlflow.MlflowClient, run_id: str, record: Record, epochs: int, ids: dict[str, str]) -> None:
+    """Send all of the record but those `epochs` that the run has. `ids`: of the runs that may be its parent."""
     parameters = [Param(key, str(value)) for key, value in record.params.items()]
     facts = {OWN + name: value for name, value in record.facts.items()}
-    tags = [RunTag(key, value) for key, value in (record.tags | facts | {"kind": record.kind}).items()]
-    metrics = [Metric(*point) for point in record.points]
+    named = {"kind": record.kind, "mlflow.runName": record.name}
+    if record.parent is not None:
+        named["mlflow.parentRunId"] = ids[record.parent]
+    tags = [RunTag(key, value) for key, value in (record.tags | facts | named).items()]
+    metrics = [Metric(*point) for point in record.points if point.key not in CURVES or point.epoch > epochs]
     client.log_batch(run_id, metrics[:BATCH_METRICS], parameters, tags)
     for start in range(BATCH_METRICS, len(metrics), BATCH_METRICS):
         client.log_batch(run_id, metrics[start : start + BATCH_METRICS])
+    if (last := record.last_epoch()) and record.kind == "training":
+        client.set_tag(run_id, EPOCH, _epoch(last))
     if record.data:
         client.log_inputs(run_id, [_dataset(split) for split in record.data])
     for path, folder in record.artifacts.items():

@@ -5,23 +5,74 @@ A sending may be killed at any instant: the next one goes on from what the store
 
 import json
 import os
+import select
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from pipeline import paths
 from pipeline.errors import UserError
+from pipeline.runtime import launcher
 from pipeline.runtime.files import write_json
+from pipeline.tracking import running
 
 COMMAND = [sys.executable, "-m", "pipeline", "sync", "--background"]
+FOLLOW = [sys.executable, "-m", "pipeline", "sync", "--live"]
+LOOK_S, LAST_LOOKS_S = 8.0, 60.0  # between two looks at running trainings; for these to end once their stage has
+NICENESS = 10
 BACKGROUND_S, FOREGROUND_S = 60, 300  # the most that a sending takes, waiting for another one included
 SENT = ("runs/*/train/*/*/*", "runs/*/evaluation/*/*", "runs/*/tune/*/*", "reports/*/figures/*")
+
+
+@contextmanager
+def live() -> Iterator[None]:
+    """Have one process of low priority send the epochs of trainings while the block runs, and end by itself."""
+    if find_spec("mlflow") is None or launcher.rank() != 0:
+        yield
+        return
+    options: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "start_new_session": True}
+    sender = subprocess.Popen(FOLLOW, env=_environment(), **options)
+    try:
+        yield
+    finally:
+        sender.stdin.close()  # type: ignore[union-attr]
+
+
+def follow() -> None:
+    """Send the epochs of running trainings until standard input ends, as it does with the stage, however that ends.
+
+    A store that fails is one warning; the next look tries again. Nothing is lost: the files have it all.
+    """
+    follower, warned, deadline = None, False, None
+    while deadline is None or (follower and follower.follows and time.monotonic() < deadline):
+        if deadline is None:
+            if select.select([sys.stdin], [], [], LOOK_S)[0]:
+                deadline = time.monotonic() + LAST_LOOKS_S
+        else:
+            time.sleep(1)
+        if follower is None and not any(map(running.is_trained, running.files())):
+            continue
+        from pipeline.tracking.store import Follower
+
+        os.nice(NICENESS - os.nice(0))  # not before: importing MLflow would take a minute beside busy cores
+        try:
+            with _at_most(BACKGROUND_S), _sending().acquire(blocking=False):
+                follower = follower or Follower()
+                follower.look()
+        except Timeout:  # another process sends, and may log models for a minute
+            continue
+        except UserError as error:
+            if not warned:
+                print(f"warning: {error}", file=sys.stderr)
+            follower, warned = None, True
 
 
 def start() -> None:
@@ -63,13 +114,18 @@ def run(background: bool) -> None:
 def _turn(background: bool) -> Iterator[None]:
     """Have one process send, and one at most wait in the background; for a further one, raise Timeout."""
     paths.state().mkdir(parents=True, exist_ok=True)
-    waiting, sending = (FileLock(paths.state() / f"mlflow-{name}.lock") for name in ("waiting", "sending"))
-    with waiting.acquire(blocking=not background):
+    sending = _sending()
+    with FileLock(paths.state() / "mlflow-waiting.lock").acquire(blocking=not background):
         sending.acquire()
     try:
         yield
     finally:
         sending.release()
+
+
+def _sending() -> FileLock:
+    """Return the lock of the one process that sends."""
+    return FileLock(paths.state() / "mlflow-sending.lock")
 
 
 def _send() -> int:

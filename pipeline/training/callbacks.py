@@ -18,6 +18,7 @@ from pipeline.training import distributed
 from pipeline.training.module import Classifier
 
 TENSORS = ("state_dict", "optimizer_states")  # of a checkpoint, which the next batch overwrites
+KEPT = ".kept"  # a file beside the run's folder: how many epochs the checkpoint holds, for who shows them
 CHECKPOINT_SECONDS = 3.0  # a kill costs no more than these and the current epoch
 
 Row = dict[str, float]
@@ -97,6 +98,8 @@ class WholeCheckpoints(TorchCheckpointIO):
         content = io.BytesIO()
         torch.save(checkpoint, content)
         write_bytes(Path(path), content.getbuffer())
+        rows = json.loads(checkpoint["callbacks"][History.__qualname__]["rows"])
+        write_text(Path(path).parent.with_suffix(KEPT), str(len(rows)))
 
 
 class SpacedCheckpoints(AsyncCheckpointIO):

@@ -1,6 +1,8 @@
 """All runs of a configuration: every seed of every variant, many side by side."""
 
 import json
+import socket
+import time
 from functools import partial
 
 from pipeline import paths
@@ -16,6 +18,7 @@ from pipeline.training.run import HISTORY, RUN, Run, finished, publish, train
 
 PROCESS_BYTES = 700 << 20  # of one that has imported torch and Lightning
 BYTES_PER_PARAMETER = 24  # weight, gradient, velocity, and the copy of a checkpoint that waits to be written
+ABOUT = ".json"  # a file beside a run's folder: what the run is, for who shows it while it trains
 DATA = "data.json"  # what the runs of a configuration were trained on
 DATA_FACTS = {"dataset", "image_size", "channels", "counts", "sha256"}
 BYTES_PER_NEURON = 20  # for each image of a batch: activity, gradient, and what pooling and normalization keep
@@ -72,12 +75,26 @@ def train_all(params: Params) -> None:
 
 def train_one(run: Run, tell: Tell) -> str:
     """Train one run. Returns how it ended, in a few words; raises Busy where another process is at it."""
+    if distributed.is_global_zero():
+        announce(run)
     folder = train(run, tell=tell, wait=distributed.size() > 1)
     facts = json.loads((folder / RUN).read_text())
     if facts["status"] != "finished":
         return "failed, since its loss was no number any more"
     last = (folder / HISTORY).read_text().splitlines()[-1].split(",")
     return f"{facts['epochs']} epochs, validation error {float(last[5]):.1f} %"
+
+
+def announce(run: Run, kind: str = "training") -> None:
+    """Say beside the run's folder what it is, since its own files say so only once it is finished."""
+    facts = {name: getattr(run, name) for name in ("fingerprint", "scale", "variant", "section", "seed")}
+    facts |= {
+        "kind": kind,
+        "settings": run.settings.model_dump(),
+        "data": run.store.meta.model_dump(include=DATA_FACTS),
+    }
+    facts |= {"machine": socket.gethostname(), "started_ms": int(time.time() * 1000)}
+    write_json(run.folder.with_suffix(ABOUT), facts)
 
 
 def bytes_of(settings: Settings) -> int:
