@@ -173,7 +173,7 @@ def test_a_store_that_fails_is_one_warning_and_the_sender_ends_with_its_stage(go
 
 @pytest.mark.slow
 def test_a_real_training_is_seen_while_it_runs_and_has_each_epoch_once_in_the_end(workplace: Path) -> None:
-    make_stage(workplace, train={"epochs": 300})
+    make_stage(workplace, train={"epochs": 300, "schedule": "fixed", "lr_drops": 0}, seeds=[0])
 
     def seen(run_status: str, epochs: int) -> bool:
         with suppress(AttributeError):  # no experiment yet
