@@ -18,7 +18,7 @@ from pipeline.report.formatting import markdown
 from pipeline.runtime.files import write_text
 
 CSV, PROFILE = Path("reports/benchmarks.csv"), Path("reports/profile.csv")
-SCRIPTS = ("lrn", "step", "loop", "pool", "prepare", "noop")
+SCRIPTS = ("lrn", "step", "loop", "pool", "tracking", "prepare", "noop")
 COLUMNS = list(Row.__dataclass_fields__)
 TO_REACH = {
     "lrn_full": "≥ 4",
@@ -34,6 +34,7 @@ TO_REACH = {
     "noop_repro": "≤ 1.3",
     "pool": "≥ 1.08",
     "pool_scaling": "≥ 0.95",
+    "tracking_share": "≤ 0.01",
 }
 ON_GPU = {
     "gpu_full_128": "≥ 25,000",

@@ -142,9 +142,8 @@ def _send(found: list[Record]) -> int:
     if client.get_experiment(experiment).tags.get(view.TAG) != view.state():
         client.set_experiment_tag(experiment, view.TAG, view.state())
     known = _known(client, experiment)
-    current = {record.fingerprint for record in found} | {
-        path.stem for path in running.files() if running.is_trained(path)
-    }
+    current = {record.fingerprint for record in found}
+    current |= {path.stem for path in running.files() if running.is_trained(path)}
     for fingerprint, (run, *_) in known.items():
         here = run.data.tags.get(SENT_BY, SENDER) == SENDER
         if run.info.status == "RUNNING" and here and fingerprint not in current:  # it was interrupted
