@@ -53,6 +53,7 @@ COLUMNS = [
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 HEARTBEAT_S, GRACE_S = 20, 120  # on a server, a worker that is silent for GRACE_S is taken for dead
 LOOK_S = 5.0  # between two looks at whether the trials of other workers have ended
+NAME_DIGITS = 8  # of a study's identity, in its name: settings that differ make another study
 RETRIES = 3  # of the values of a dead worker's trial
 
 warnings.filterwarnings("ignore", category=ExperimentalWarning)  # about heartbeats, which Optuna has had since 2.5
@@ -161,7 +162,8 @@ def tune_variant(params: Params, variant: str) -> None:
     if params.tune.trials:
         store = Store.open(paths.data(params.data.dataset))
         how = params.tune.model_dump(exclude={"trials", "storage", "studies"})
-        name = digest([fingerprint(subject.settings({}), params.tune.seed, store, params.hardware.of_one_process), how])
+        run = fingerprint(subject.settings({}), params.tune.seed, store, params.hardware.of_one_process)
+        name = f"{params.scale}/{variant}/{digest([run, how])[:NAME_DIGITS]}"
         try:
             study = (_share_study if params.tune.on_server else _finish_study)(subject, store, name)
         except (SQLAlchemyError, StorageInternalError) as error:
@@ -200,6 +202,18 @@ def _row(trial: FrozenTrial) -> dict[str, Any]:
     }
 
 
+def _open_study(subject: Subject, name: str, storage: str | RDBStorage) -> optuna.Study:
+    """Create the study, or load it, and say in it what it is about."""
+    study = optuna.create_study(
+        study_name=name, storage=storage, pruner=_pruner(subject.params.tune), load_if_exists=True
+    )
+    study.set_metric_names([subject.objective.name])
+    facts = {"scale": subject.params.scale, "variant": subject.variant, "settings": subject.settings({}).model_dump()}
+    for key, value in facts.items():
+        study.set_user_attr(key, value)
+    return study
+
+
 def _pruner(tune: Tune) -> optuna.pruners.BasePruner:
     return optuna.pruners.MedianPruner(tune.random_trials, tune.warmup_epochs)
 
@@ -213,8 +227,8 @@ def _sampler(tune: Tune, place: int) -> optuna.samplers.TPESampler:
 
 def _finish_study(subject: Subject, store: Store, name: str) -> optuna.Study:
     tune = subject.params.tune
-    with locked(paths.state() / f"tune-{name}.lock", str(subject)):
-        study = optuna.create_study(study_name=name, storage=subject.url, pruner=_pruner(tune), load_if_exists=True)
+    with locked(paths.state() / f"tune-{name.replace('/', '-')}.lock", str(subject)):
+        study = _open_study(subject, name, subject.url)
         while (done := len(study.get_trials(states=FINISHED))) < tune.trials:
             _train_batch(study, subject, store, done)
         return study
@@ -339,7 +353,7 @@ def _share_study(subject: Subject, store: Store, name: str) -> optuna.Study:
     with server_lock(subject.url):
         kwargs = {"pool_pre_ping": True}  # a training outlasts many a connection
         storage = RDBStorage(subject.url, kwargs, heartbeat_interval=HEARTBEAT_S, grace_period=GRACE_S)
-        study = optuna.create_study(study_name=name, storage=storage, pruner=_pruner(tune), load_if_exists=True)
+        study = _open_study(subject, name, storage)
         study.enqueue_trial(subject.paper_values, skip_if_exists=True)
     while True:
         with ExitStack() as lock:

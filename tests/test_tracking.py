@@ -192,6 +192,34 @@ def test_a_study_shows_its_best_trial_and_a_pruned_trial_is_no_failure(workplace
     assert {run.data.tags["mlflow.parentRunId"] for run in trials.values()} == {study.info.run_id}
 
 
+# ---- a project folder that moves
+
+
+def test_in_a_folder_that_moved_figures_open_and_models_load(
+    evaluated: Store, workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figures = paths.report("smoke") / "figures"
+    figures.mkdir(parents=True)
+    (figures / "effects.png").write_bytes(b"a figure")
+    sync.run(background=False)
+    moved = workplace.with_name(ODD)
+    workplace.rename(moved)
+    monkeypatch.chdir(moved)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")  # in which MLflow, within a process, keeps the address
+    capsys.readouterr()
+    sync.run(background=False)
+    assert "the project folder has moved" in capsys.readouterr().err
+    mlflow.set_tracking_uri(paths.mlflow_store())
+    (report,) = (run for run in stored_runs() if run.data.tags["kind"] == "report")
+    figure = mlflow.artifacts.download_artifacts(run_id=report.info.run_id, artifact_path="figures/effects.png")
+    assert Path(figure).read_bytes() == b"a figure"
+    (model,) = mlflow.search_logged_models([report.info.experiment_id], output_format="list")
+    for uri in ("models:/alexnet-smoke@baseline", model.model_uri):
+        assert mlflow.pytorch.load_model(uri)(torch.zeros(1, 3, CROP_PX, CROP_PX)).shape == (1, 4)
+    sync.run(background=False)
+    assert capsys.readouterr().err == ""
+
+
 # ---- what somebody deleted in MLflow
 
 

@@ -1,4 +1,5 @@
 import os
+import re
 import signal
 
 import mlflow
@@ -48,6 +49,17 @@ def test_trial_0_has_the_papers_values_and_tuned_trains_with_the_best_trials_and
     tuned, baseline = variant_settings(params, "tuned"), variant_settings(params, "baseline")
     assert (tuned.train.lr, tuned.train.weight_decay) == (best["lr"], best["weight_decay"])
     assert tuned.model_copy(update={"train": baseline.train}) == baseline
+
+
+def test_a_study_says_what_it_is_about_and_other_settings_make_another_one(store: Store) -> None:
+    tuning.tune_variant(tiny_params(tune=TUNE | {"trials": 1}), "baseline")
+    first = study()
+    assert re.fullmatch(r"smoke/baseline/[0-9a-f]{8}", first.study_name)
+    assert first.metric_names == ["val_error_top1"]
+    assert (first.user_attrs["scale"], first.user_attrs["variant"]) == ("smoke", "baseline")
+    assert first.user_attrs["settings"]["train"]["epochs"] == TUNE["epochs"]
+    tuning.tune_variant(tiny_params(tune=TUNE | {"trials": 1, "epochs": 1}), "baseline")
+    assert len({first.study_name, study().study_name}) == 2
 
 
 def test_an_interrupted_study_ends_with_the_same_best_values(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

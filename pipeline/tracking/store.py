@@ -56,6 +56,12 @@ EXPERIMENT = "alexnet"
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 OWN = "alexnet."  # begins the names of tags that are bookkeeping
 FINGERPRINT, SENT, MODEL, SENT_BY, EPOCH = (OWN + n for n in ("fingerprint", "sent", "model", "sender", "epoch"))
+PLACES = {  # the columns of MLflow's tables that say where artifacts lie
+    "experiments": "artifact_location",
+    "runs": "artifact_uri",
+    "logged_models": "artifact_location",
+    "model_versions": "storage_location",
+}
 BATCH_METRICS = 1000  # the most that one call takes
 LONGEST_REASON = 1000  # characters: more than MLflow's remedies have, less than a proxy's page of HTML
 STORE_ERRORS = (MlflowException, SQLAlchemyError, sqlite3.Error, OSError)
@@ -120,6 +126,24 @@ def _prepare_sqlite() -> None:
             SqlAlchemyStore(paths.sqlite_address(temporary), _artifacts())
     with closing(sqlite3.connect(path, timeout=5)) as connection:
         connection.execute("select count(*) from sqlite_master")
+        if path.parent == paths.root():
+            _follow_move(connection)
+
+
+def _follow_move(connection: sqlite3.Connection) -> None:
+    """Where the project folder has moved with its store, name its new place, since MLflow keeps artifacts' whole paths.
+
+    An experiment whose artifacts somebody has put elsewhere stays as it is.
+    """
+    found = connection.execute("select artifact_location from experiments where name = ?", [EXPERIMENT]).fetchone()
+    before, here = found[0] if found else "", _artifacts()
+    if before == here or not before.endswith(f"/{paths.ARTIFACTS}"):
+        return
+    for table, column in PLACES.items():
+        moved = f"update {table} set {column} = ? || substr({column}, ?) where substr({column} || '/', 1, ?) = ?"
+        connection.execute(moved, (here, len(before) + 1, len(before) + 1, f"{before}/"))
+    connection.commit()
+    print("MLflow: the project folder has moved; figures and models are found in their new place", file=sys.stderr)
 
 
 def _artifacts() -> str:
