@@ -56,7 +56,7 @@ LOOK_S = 5.0  # between two looks at whether the trials of other workers have en
 NAME_DIGITS = 8  # of a study's identity, in its name: settings that differ make another study
 RETRIES = 3  # of the values of a dead worker's trial
 
-warnings.filterwarnings("ignore", category=ExperimentalWarning)  # about heartbeats, which Optuna has had since 2.5
+warnings.filterwarnings("ignore", category=ExperimentalWarning)  # about heartbeats and names of metrics: long there
 
 
 @dataclass(frozen=True)
