@@ -216,7 +216,7 @@ def test_killed_at_random_instants_it_ends_as_if_undisturbed(
     run(victim, sys.executable, "-m", "pipeline", "sync")
     client = mlflow.MlflowClient(f"sqlite:///{victim / 'mlflow.db'}")
     runs = client.search_runs([client.get_experiment_by_name("alexnet").experiment_id])
-    fingerprints = [found.data.tags["fingerprint"] for found in runs]
+    fingerprints = [found.data.tags["alexnet.fingerprint"] for found in runs]
     assert len(fingerprints) == len(set(fingerprints)) >= 6
     assert {found.info.status for found in runs} == {"FINISHED"}
     assert stages_run(run(victim, "dvc", "repro")) == []

@@ -40,13 +40,10 @@ def test_mlflow_holds_one_finished_run_for_each_fingerprint(clone: Path) -> None
     runs = client.search_runs([experiment.experiment_id])
     trained = [json.loads(path.read_text())["fingerprint"] for path in clone.glob("runs/smoke/train/*/*/run.json")]
     trials = pd.read_csv(clone / "runs/smoke/tune/baseline/trials.csv")
-    expected = {*trained, *trials["fingerprint"], *trials["study"]}
-    assert sorted(r.data.tags["fingerprint"] for r in runs) == sorted(expected)
-    pruned = set(trials.loc[trials["state"] == "PRUNED", "fingerprint"])
-    assert {r.data.tags["fingerprint"]: r.info.status for r in runs} == {
-        name: "KILLED" if name in pruned else "FINISHED" for name in expected
-    }
-    stages = {r.data.tags["variant"]: r.data.tags.get("dvc_stage") for r in runs}
+    expected = {*trained, *trials["fingerprint"], *trials["study"], "report smoke"}
+    assert sorted(r.data.tags["alexnet.fingerprint"] for r in runs) == sorted(expected)
+    assert {r.info.status for r in runs} == {"FINISHED"}
+    stages = {r.data.tags["variant"]: r.data.tags.get("alexnet.dvc_stage") for r in runs}
     assert stages["no_dropout"] == "train"
 
 

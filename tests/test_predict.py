@@ -254,7 +254,7 @@ def test_served_by_mlflow_it_gives_the_ten_crop_test_error_of_its_run(configured
         split = configured.split("test")
         run = mlflow.MlflowClient().get_run(model.source_run_id)
         seeds = json.loads(Path("runs/smoke/evaluation/baseline/seeds.json").read_text())
-        expected = seeds[run.data.tags["seed"]]["test"]["ten_crop"]["error_top1"]
+        expected = seeds[run.data.params["seed"]]["test"]["ten_crop"]["error_top1"]
         color = np.broadcast_to(split.images, (*split.images.shape[:3], 3))
         for body in ({"inputs": split.images[..., 0].tolist()}, {"instances": color.astype(float).tolist()}):
             answers_ = asked(port, body)

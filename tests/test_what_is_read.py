@@ -300,7 +300,8 @@ def write_run(seed: int, train: float, val: float, test: float) -> dict[str, Any
     save_file({"weight": torch.tensor([float(seed)])}, run / "model.safetensors")
     told = {"fingerprint": f"net-{seed}", "scale": "smoke", "variant": "baseline", "section": "3", "seed": seed}
     told |= {"status": "finished", "stopped": "budget", "epochs": 2, "started_ms": 5, "finished_ms": 7 + seed}
-    (run / "run.json").write_text(json.dumps(told | {"settings": {"train": {"lr": 0.01}}, "origin": {}}))
+    settings = {"net": {"architecture": "alexnet", "width": 0.25}, "train": {"lr": 0.01}}
+    (run / "run.json").write_text(json.dumps(told | {"settings": settings, "origin": {}}))
     found: dict[str, Any] = {"status": "finished"}
     for split, error in (("train", train), ("val", val), ("test", test)):
         found[split] = {"one_crop": {"error_top1": error, "error_top5": error / 2, "loss": error / 7}}
@@ -319,16 +320,17 @@ def test_every_run_shows_its_own_seeds_curves_and_errors_and_the_middle_validati
     assert problems == []
     assert [record.fingerprint for record in records] == ["net-0", "net-1", "net-2"]
     for seed, record in enumerate(records):
-        assert (record.tags["seed"], record.params["seed"]) == (str(seed), seed)
+        assert (record.name, record.params["seed"]) == (f"baseline seed {seed}", seed)
         points = {(point.key, point.epoch): point.value for point in record.points}
         assert len(points) == len(record.points)
         history = pd.read_csv(paths.seed("smoke", "baseline", seed) / "history.csv").set_index("epoch")
         for epoch in (1, 2):
             for name in ("lr", "train_loss", "train_error_top1", "val_loss", "val_error_top1", "val_error_top5"):
                 assert points[name, epoch] == history.loc[epoch, name]
-        for split, views in LOOKS:
-            for name, value in measured[seed][split][views].items():
-                assert points[f"{split}/{views}/{name}", 2] == value
+        for (split, views), suffix in zip(LOOKS, ("_one_crop", "_one_crop", "", "_ten_crop"), strict=True):
+            top1, loss = (measured[seed][split][views][name] for name in ("error_top1", "loss"))
+            assert points[f"{split}_error_top1{suffix}", 2] == pytest.approx(top1)
+            assert points[f"{split}_loss{suffix}", 2] == pytest.approx(loss, abs=1e-6)
         assert record.model_of == (paths.seed("smoke", "baseline", 2) if seed == 2 else None)
     assert collect(params(), Path()).median_seed("baseline") == 2
 
@@ -350,9 +352,9 @@ def test_every_trial_shows_its_own_values_curve_and_state(workplace: Path, objec
     (study, first, second), problems = read(Path("runs"))
     assert problems == []
     assert (study.fingerprint, study.start_ms, study.end_ms) == ("s", 100, 300)
-    assert [(one.fingerprint, one.status, one.parent) for one in (first, second)] == [
-        ("a", "FINISHED", "s"),
-        ("c", "KILLED", "s"),
+    assert [(one.fingerprint, one.status, one.tags["state"], one.parent) for one in (first, second)] == [
+        ("a", "FINISHED", "complete", "s"),
+        ("c", "FINISHED", "pruned", "s"),
     ]
     assert (first.params, second.params) == (
         {"train.lr": 0.02, "train.weight_decay": 0.001},
