@@ -100,11 +100,12 @@ def test_an_interrupted_run_is_killed_and_goes_on_as_the_same_run(going: Going) 
 
 def test_epochs_that_were_trained_again_from_the_start_are_another_run(going: Going) -> None:
     _, write = going
+    follower = tracking.Follower()
     write(4, 4, os.getpid())
-    tracking.Follower().look()
+    follower.look()
     before = stored_runs()[0].info.run_id
     write(2, 2, os.getpid(), time_ms=1_700_000_900_000)
-    tracking.Follower().look()
+    follower.look()
     (run,) = stored_runs()
     assert run.info.run_id != before
     assert [point.timestamp for point in client().get_metric_history(run.info.run_id, "lr")] == [

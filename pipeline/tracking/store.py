@@ -188,7 +188,7 @@ def _send(found: list[Record]) -> int:
                 if not mine:
                     continue
             run_id = ids[record.fingerprint]
-            _write(client, run_id, record, _sent_epochs(tags), ids)
+            _write(client, run_id, record, _number(tags.get(EPOCH)), ids)
             if record.report in ids:
                 link = f"#/experiments/{experiment}/runs/{ids[record.report]}/artifacts/report.html"
                 client.set_tag(run_id, NOTE, f"{record.tags[NOTE]}\n\n[The report of its scale]({link})")
@@ -211,20 +211,20 @@ def _delete(client: mlflow.MlflowClient, experiment: str, runs: list[Run]) -> No
 
 
 def _outdated(run: Run, record: Record) -> bool:
-    """Return whether the store holds an epoch that was since trained again, at another time: metrics cannot be undone.
+    """Return whether this project sent an epoch that was since trained again: metrics cannot be undone.
 
     The files of a study do not say at what times the epochs of its trials ended.
     """
-    last = run.data.tags.get(EPOCH)
-    return record.kind == "training" and last not in (None, *(_epoch(point) for point in record.points))
+    last, here = run.data.tags.get(EPOCH), run.data.tags.get(SENT_BY, SENDER) == SENDER
+    return here and record.kind == "training" and last not in (None, *map(_epoch, record.points))
 
 
 def _epoch(point: Point) -> str:
     return f"{point.epoch} at {point.time_ms}"
 
 
-def _sent_epochs(tags: dict[str, str]) -> int:
-    return int(tags.get(EPOCH, "0").split()[0])
+def _number(epoch: str | None) -> int:
+    return int(epoch.split()[0]) if epoch else 0
 
 
 class Follower:
@@ -236,7 +236,7 @@ class Follower:
             mlflow.set_tracking_uri(paths.mlflow_store())
             self._client = mlflow.MlflowClient()
             self._experiment = _experiment(self._client)
-        self._runs: dict[str, tuple[str, int]] = {}  # MLflow's id, and the last epoch there
+        self._runs: dict[str, tuple[str, str | None]] = {}  # MLflow's id, and the last epoch there
 
     def look(self) -> None:
         """Send what is new of each run that is trained, or has ended since the last look. Raises UserError."""
@@ -251,32 +251,33 @@ class Follower:
         return bool(self._runs)
 
     def _send(self, record: Record) -> None:
-        if record.fingerprint not in self._runs:
+        _, before = self._runs.get(record.fingerprint, ("", None))
+        started_anew = record.points and before not in (None, *map(_epoch, record.points))
+        if record.fingerprint not in self._runs or started_anew:
             self._runs[record.fingerprint] = self._begin(record)
-        run_id, sent = self._runs[record.fingerprint]
-        last = record.last_epoch()
+        run_id, before = self._runs[record.fingerprint]
+        last, sent = record.last_epoch(), _number(before)
         if last is not None and last.epoch > sent:
             metrics = [Metric(*point) for point in record.points if point.epoch > sent]
             for start in range(0, len(metrics), BATCH_METRICS):
                 self._client.log_batch(run_id, metrics[start : start + BATCH_METRICS])
             self._client.set_tag(run_id, EPOCH, _epoch(last))
-            self._runs[record.fingerprint] = run_id, last.epoch
+            self._runs[record.fingerprint] = run_id, _epoch(last)
         if record.status != "RUNNING":
             self._client.set_terminated(run_id, record.status, record.end_ms)
             del self._runs[record.fingerprint]
 
-    def _begin(self, record: Record) -> tuple[str, int]:
+    def _begin(self, record: Record) -> tuple[str, str | None]:
         known = _known(self._client, self._experiment, f"tags.`{FINGERPRINT}` = '{record.fingerprint}'")
         for run in known.get(record.fingerprint, []):
-            if _outdated(run, record) or SENT in run.data.tags:
+            if _outdated(run, record):
                 _delete(self._client, self._experiment, [run])
                 continue
             self._client.update_run(run.info.run_id, "RUNNING")
-            return str(run.info.run_id), _sent_epochs(run.data.tags)
+            return str(run.info.run_id), run.data.tags.get(EPOCH)
         run_id, _ = _claim(self._client, self._experiment, record)
-        about = replace(record, points=[])
-        _write(self._client, run_id, about, 0, {})
-        return run_id, 0
+        _write(self._client, run_id, replace(record, points=[]), 0, {})
+        return run_id, None
 
 
 def _experiment(client: mlflow.MlflowClient) -> str:
