@@ -272,3 +272,11 @@ def asked(port: int, body: dict[str, Any]) -> list[dict[str, float]]:
     )
     answer: list[dict[str, float]] = json.loads(urllib.request.urlopen(request).read())["predictions"]
     return answer
+
+
+def test_a_run_whose_files_a_stage_replaces_is_left_for_the_next_sending(configured: Store) -> None:
+    from pipeline.tracking import model
+
+    (Path(RUN) / "model.safetensors").unlink()
+    with pytest.raises(FileNotFoundError):
+        model.log("no run's", Path(RUN), "smoke")

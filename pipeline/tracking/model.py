@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import warnings
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -21,32 +22,28 @@ NET = "net.safetensors"
 SCRIPT = Path(__file__).with_name("served_model.py")
 PACKAGE = Path(__file__).parents[1]
 NEEDS = (
-    *(
-        "mlflow",
-        "torch",
-        "numpy",
-        "pandas",
-        "pydantic",
-        "ruamel.yaml",
-        "safetensors",
-        "simplejpeg",
-        "pillow",
-        "filelock",
-    ),
-    *("psutil", "pooch", "tqdm"),
+    *("filelock", "mlflow", "numpy", "pandas", "pillow", "pooch", "psutil", "pydantic", "ruamel.yaml", "safetensors"),
+    *("simplejpeg", "torch", "tqdm"),
 )
 
 
 def log(run_id: str, folder: Path, scale: str) -> bool:
     """Log the net of a run's folder with all that it needs to take images.
 
-    Returns whether it could be logged: its mean image and class names are those of the prepared images.
+    Returns whether it could be logged: its mean image and class names are those of the prepared images. Raises
+    FileNotFoundError while a stage replaces the folder.
     """
     images = _images_of(scale)
     if images is None:
         return False
-    classifier = of_run(folder, Store.open(images))
-    with tempfile.TemporaryDirectory() as temporary:
+    try:
+        classifier = of_run(folder, Store.open(images))
+    except UserError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise error.__cause__ from error
+        raise
+    with tempfile.TemporaryDirectory() as temporary, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that MLflow cannot check types, which served_model.py does
         write(classifier, Path(temporary) / NET)
         Model.log(
             None,
