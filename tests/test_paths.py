@@ -58,7 +58,7 @@ def test_a_repository_of_any_name_is_tracked_and_tuned(workplace: Path, monkeypa
     tuning.tune_variant(tiny_params(tune=TUNE | {"trials": 1}), "baseline")
     assert tracking.sync() == 3  # the run, the study and its trial
     assert "runs" in tables(Path("mlflow.db"))
-    assert [path.name for path in Path("mlartifacts").rglob("*.pt2")] == ["model.pt2"]
+    assert [path.name for path in Path("mlartifacts").rglob("*.safetensors")] == ["net.safetensors"]
     assert "trials" in tables(Path(".state/optuna.db"))
     assert [path.name for path in workplace.iterdir()] == [ODD]
 
