@@ -233,7 +233,7 @@ def test_a_photograph_of_another_size_is_cut_and_resized_as_its_file_would_be(se
     pixels = np.random.default_rng(0).integers(0, 256, (120, 200, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "wide.png")
     expected = module.photograph(tmp_path / "wide.png", classifier)
-    np.testing.assert_array_equal(served.square(pixels, 76, 3), expected)
+    np.testing.assert_array_equal(served.square(pixels, 76), expected)
 
 
 @pytest.mark.slow

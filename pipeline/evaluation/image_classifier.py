@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -19,6 +21,7 @@ from pipeline.runtime.checksums import verify
 from pipeline.runtime.files import write_bytes
 
 MEAN = "mean_image"  # among a file's tensors; all others are the net's
+LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as Pillow has it; gray stays as it is
 
 
 class ImageClassifier(nn.Module):
@@ -35,7 +38,8 @@ class ImageClassifier(nn.Module):
         super().__init__()
         self.net, self.settings, self.classes = net, settings, classes
         self.register_buffer("mean_image", mean_image)
-        self.use_crops(crops)
+        views = ten_crops if crops == 10 else one_crop
+        self.views = views(self.image_size, settings.net.crop_px)
         self.eval()
 
     @property
@@ -47,9 +51,12 @@ class ImageClassifier(nn.Module):
     def channels(self) -> int:
         return self.mean_image.shape[2]
 
-    def use_crops(self, crops: int) -> None:
-        views = ten_crops if crops == 10 else one_crop
-        self.views = views(self.image_size, self.settings.net.crop_px)
+    def of_color(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return color pixels (…, 3) with the channels that the net takes: (…, C)."""
+        if self.channels == 3:
+            return pixels
+        gray: NDArray[np.uint8] = np.rint(pixels @ LUMA).astype(np.uint8)[..., None]
+        return gray
 
     def forward(self, images: Tensor) -> Tensor:
         """images: (N, S, S, C) of any numeric type, levels from 0 to 255. Returns (N, classes) float32."""

@@ -18,7 +18,6 @@ from pipeline.evaluation.metrics import median_seed
 from pipeline.runtime.checksums import verify
 
 TOP = 5
-LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as Pillow has it; gray stays as it is
 FEW_CLASSES = 20  # are all named
 
 
@@ -66,10 +65,7 @@ def photograph(path: Path, classifier: ImageClassifier) -> NDArray[np.uint8]:
     loaded = load(lambda: read_file(path), classifier.image_size)
     if loaded.pixels is None:
         raise UserError(f"{path}: {loaded.problem}; accepted is an image file")
-    if classifier.channels == 3:
-        return loaded.pixels
-    gray: NDArray[np.uint8] = np.rint(loaded.pixels @ LUMA).astype(np.uint8)[..., None]
-    return gray
+    return classifier.of_color(loaded.pixels)
 
 
 @torch.inference_mode()

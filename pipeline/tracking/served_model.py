@@ -13,7 +13,6 @@ from pipeline.data.sources.decoding import on_canvas
 from pipeline.evaluation.image_classifier import read
 
 ACCEPTED = "accepted are images (N, H, W, 3) or, of gray ones, (N, H, W), with whole levels from 0 (black) to 255"
-LUMA = np.array([0.299, 0.587, 0.114])
 BATCH_IMAGES = 100
 
 
@@ -30,7 +29,7 @@ class ServedModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc,name-defined]
         levels are plainly on another scale, which a net would answer with nonsense.
         """
         images = checked(model_input)
-        squares = [square(image, self.classifier.image_size, self.classifier.channels) for image in images]
+        squares = [self.classifier.of_color(square(image, self.classifier.image_size)) for image in images]
         found: list[dict[str, float]] = []
         for start in range(0, len(squares), BATCH_IMAGES):
             with torch.inference_mode():
@@ -61,13 +60,12 @@ def checked(model_input: Any) -> NDArray[np.uint8]:
     return images.astype(np.uint8)
 
 
-def square(image: NDArray[np.uint8], image_size: int, channels: int) -> NDArray[np.uint8]:
-    """Return the image's central square at the stored size: (S, S, channels)."""
+def square(image: NDArray[np.uint8], image_size: int) -> NDArray[np.uint8]:
+    """Return the image's central square at the stored size: (S, S, 3)."""
     side = min(image.shape[:2])
     top, left = ((length - side) // 2 for length in image.shape[:2])
     cut = image[top : top + side, left : left + side]
-    stored = on_canvas(np.ascontiguousarray(np.broadcast_to(cut, (side, side, 3))), image_size)
-    return stored if channels == 3 else np.rint(stored @ LUMA).astype(np.uint8)[..., None]
+    return on_canvas(np.ascontiguousarray(np.broadcast_to(cut, (side, side, 3))), image_size)
 
 
 mlflow.models.set_model(ServedModel())
