@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from pipeline.models.alexnet import Divide, FirstConv
+from pipeline.models.alexnet import Divide, Dropout, FirstConv
 from pipeline.models.response_norm import ResponseNorm
 from pipeline.params import Net
 
@@ -27,6 +27,14 @@ def conv(maps_in: int, maps: int, size: int, stride: int = 1, padding: int = 0, 
 def divided(net: Net) -> list[nn.Module]:
     """What comes first where the pixels are on another scale than from 0 to 255."""
     return [Divide(net.input_divisor)] if net.input_divisor != 1 else []
+
+
+def fully_connected(inputs: int, units: int, classes: int) -> list[nn.Module]:
+    """AlexNet's three layers with dropout behind the maps, as its successors took them over."""
+    modules: list[nn.Module] = [nn.Flatten()]
+    for count in (inputs, units):
+        modules += [nn.Linear(count, units), nn.ReLU(inplace=True), Dropout()]
+    return [*modules, nn.Linear(units, classes)]
 
 
 def norm() -> ResponseNorm:

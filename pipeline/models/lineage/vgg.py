@@ -4,8 +4,15 @@ from functools import partial
 
 from torch import nn
 
-from pipeline.models.alexnet import Dropout
-from pipeline.models.lineage.layers import IMAGE_MAPS, conv, divided, initialize, initialize_normal, scaled
+from pipeline.models.lineage.layers import (
+    IMAGE_MAPS,
+    conv,
+    divided,
+    fully_connected,
+    initialize,
+    initialize_normal,
+    scaled,
+)
 from pipeline.params import Net, Settings
 
 CROP_PX = 224
@@ -43,7 +50,4 @@ def _layers(net: Net, classes: int) -> nn.Sequential:
             maps = scaled(net, count)
         modules.append(nn.MaxPool2d(2))
         side //= 2
-    units = scaled(net, UNITS)
-    modules += [nn.Flatten(), nn.Linear(maps * side**2, units), nn.ReLU(inplace=True), Dropout()]
-    modules += [nn.Linear(units, units), nn.ReLU(inplace=True), Dropout(), nn.Linear(units, classes)]
-    return nn.Sequential(*modules)
+    return nn.Sequential(*modules, *fully_connected(maps * side**2, scaled(net, UNITS), classes))

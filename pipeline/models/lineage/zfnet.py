@@ -5,8 +5,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from pipeline.models.alexnet import Dropout, FirstConv
-from pipeline.models.lineage.layers import IMAGE_MAPS, divided, initialize_normal, norm, scaled
+from pipeline.models.alexnet import FirstConv
+from pipeline.models.lineage.layers import IMAGE_MAPS, divided, fully_connected, initialize_normal, norm, scaled
 from pipeline.params import Net, Settings
 
 CROP_PX = 224
@@ -55,7 +55,4 @@ def _layers(net: Net, classes: int) -> nn.Sequential:
             side = (side - 3 + up) // 2 + 1
         if "norm" in after:
             modules.append(norm())
-    units = scaled(net, UNITS)
-    modules += [nn.Flatten(), nn.Linear(maps * side**2, units), nn.ReLU(inplace=True), Dropout()]
-    modules += [nn.Linear(units, units), nn.ReLU(inplace=True), Dropout(), nn.Linear(units, classes)]
-    return nn.Sequential(*modules)
+    return nn.Sequential(*modules, *fully_connected(maps * side**2, scaled(net, UNITS), classes))
