@@ -21,6 +21,7 @@ Successor = Literal["lenet5", "zfnet", "googlenet", "vgg11", "vgg16", "resnet18"
 Architecture = Literal["alexnet"] | SmallNet | Successor
 HiddenLayer = Literal["fc6", "fc7"]
 Range = Annotated[list[float], Field(min_length=2, max_length=2)]
+Seed = Annotated[int, Field(ge=0)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
 TINY_IMAGENET, TINY_IMAGENET_CLASSES = "tiny_imagenet", 200
 DATASETS = {
@@ -278,6 +279,13 @@ class Evaluate(Strict):
     batch_images: int = Field(ge=1)
 
 
+class MoreSeeds(Strict):
+    """What some variants are trained with besides `seeds`: those that a claim needs, where intervals must be narrow."""
+
+    variants: list[str] = []
+    seeds: list[Seed] = []
+
+
 class Variant(Strict):
     """A row of conf/variants.yaml: the baseline with one named change. `halved` stands for half of its number."""
 
@@ -304,7 +312,8 @@ class Params(Strict):
     net: Net
     recipe: Recipe
     train: Train
-    seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
+    seeds: list[Seed] = Field(min_length=1)
+    more_seeds: MoreSeeds = MoreSeeds()
     hardware: Hardware
     tune: Tune
     evaluate: Evaluate
@@ -350,9 +359,12 @@ class Params(Strict):
                 raise ValueError(f"tune.{name} = {[low, high]}: accepted is a range that holds train.{name} = {value}")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds = {self.seeds}: accepted is each seed once")
+        if len({*self.seeds, *(more := self.more_seeds.seeds)}) < len(self.seeds) + len(more):
+            raise ValueError(f"more_seeds.seeds = {more}: accepted is each seed once, and none of seeds = {self.seeds}")
         if "baseline" not in self.variants or self.variants["baseline"].set:
             raise ValueError("variants.baseline: accepted is a baseline that sets nothing")
         lists = {
+            "more_seeds.variants": self.more_seeds.variants,
             "evaluate.ten_crop": self.evaluate.ten_crop,
             "evaluate.analyses": self.evaluate.analyses,
             "tune.studies": self.tune.studies,
@@ -381,6 +393,14 @@ class Params(Strict):
                 halves = {name: _half(before.get(name)) for name, value in values.items() if value == HALVED}
                 blocks[block] = {**before, **values, **halves}
         return Settings.model_validate(blocks)
+
+    def seeds_of(self, variant: str) -> list[int]:
+        """Return the seeds that the variant is trained with."""
+        return [*self.seeds, *(self.more_seeds.seeds if variant in self.more_seeds.variants else [])]
+
+    def with_seeds(self, seeds: list[int]) -> Self:
+        """Return the same configuration for these seeds of every variant."""
+        return self.model_copy(update={"seeds": seeds, "more_seeds": MoreSeeds()})
 
     def used_studies(self) -> list[str]:
         """The studies whose values a variant takes over."""

@@ -84,7 +84,7 @@ def write_fake_runs(root: Path, params: Params) -> None:
     for number, variant in enumerate(params.variants):
         tables = []
         seeds: dict[str, Any] = {}
-        for seed in params.seeds:
+        for seed in params.seeds_of(variant):
             rng = np.random.default_rng([number, seed])
             _write_run(root, params, variant, seed, rng)
             found, table = _evaluated(params, variant, seed, labels, rng)

@@ -75,10 +75,16 @@ def test_every_image_of_every_split_is_predicted_and_the_metrics_are_theirs(eval
     for (seed, split, views), error in wrong.items():
         assert measured[str(seed)][split][views]["error_top1"] == pytest.approx(error)
     shown = json.loads(paths.metrics("smoke").read_text())
-    for views in ("one_crop", "ten_crop"):
-        mean = np.mean([measured[seed]["test"][views]["error_top1"] for seed in ("0", "1")])
-        assert shown["baseline"][f"test_{views}_error_top1"] == pytest.approx(mean, abs=1e-4)
-    assert shown["test_error_top1"] == {"baseline": shown["baseline"]["test_one_crop_error_top1"]}
+    means = {
+        "val_error_top1": ("val", "one_crop", "error_top1"),
+        "test_error_top1": ("test", "one_crop", "error_top1"),
+        "test_error_top5": ("test", "one_crop", "error_top5"),
+        "ten_crop_error_top1": ("test", "ten_crop", "error_top1"),
+    }
+    for name, (split, views, metric) in means.items():
+        mean = np.mean([measured[seed][split][views][metric] for seed in ("0", "1")])
+        assert shown.pop(name) == pytest.approx(mean, abs=1e-4)
+    assert shown == {"test": {}}
 
 
 def test_the_validation_error_measured_afterwards_is_the_one_that_training_logged(evaluated: Store) -> None:

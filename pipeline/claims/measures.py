@@ -39,6 +39,7 @@ def compare(results: Results, measure: str, treatment: Side, control: Side, key:
 
     For a `limit` the two sides are splits of the same nets.
     """
+    results = results.of_common_seeds(treatment.variant, control.variant)
     if measure in IMAGE_MEASURES:
         return _on_images(results, measure, treatment, control, key, limit)
     arms = [_by_seed(results, measure, side) for side in (treatment, control)]
@@ -120,7 +121,7 @@ def _by_seed(results: Results, measure: str, side: Side) -> pd.Series:
         return epochs_to(results, measure, side.variant).fillna(results.run_fact(side.variant, "epochs"))
     found = results.analyses.get(side.variant, {}).get("seeds", {})
     values = {int(seed): _analyzed(numbers, measure, side.of) for seed, numbers in found.items()}
-    return pd.Series(values, dtype=float).reindex(results.params.seeds)
+    return pd.Series(values, dtype=float).reindex(results.params.seeds_of(side.variant))
 
 
 def epochs_to(results: Results, measure: str, variant: str) -> pd.Series:
@@ -128,12 +129,12 @@ def epochs_to(results: Results, measure: str, variant: str) -> pd.Series:
     histories = results.histories[results.histories["variant"] == variant]
     if measure == "epochs_to_converge":
         found = {seed: _converged(history) for seed, history in histories.groupby("seed")}
-        return pd.Series(found, dtype=float).reindex(results.params.seeds)
+        return pd.Series(found, dtype=float).reindex(results.params.seeds_of(variant))
     goal = REACHED
     if measure == "epochs_to_leave_guessing":
         goal = LEFT_GUESSING * 100 * (1 - 1 / len(results.classes)) if results.classes else float("nan")
     reached = histories[histories["train_error_top1"] <= goal]
-    return reached.groupby("seed")["epoch"].min().astype(float).reindex(results.params.seeds)
+    return reached.groupby("seed")["epoch"].min().astype(float).reindex(results.params.seeds_of(variant))
 
 
 def _converged(history: pd.DataFrame) -> float:

@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +47,14 @@ class Results:
     def classes(self) -> list[str]:
         return list(self.meta.get("classes", []))
 
+    def of_common_seeds(self, *variants: str) -> "Results":
+        """Return the results of those seeds alone that all the variants are trained with."""
+        common = set.intersection(*(set(self.params.seeds_of(variant)) for variant in variants))
+        seeds = [seed for seed in self.params.seeds_of(variants[0]) if seed in common]
+        return replace(self, params=self.params.with_seeds(seeds))
+
     def by_seed(self, side: Side, metric: str) -> pd.Series:
-        """Return one arm's values, one for each seed of the params; NaN where a run failed or is missing."""
+        """Return one arm's values, one for each seed of its variant; NaN where a run failed or is missing."""
         errors = self.errors
         chosen = errors[
             (errors["variant"] == side.variant)
@@ -56,21 +62,22 @@ class Results:
             & (errors["views"] == side.views)
             & (errors["metric"] == metric)
         ]
-        return chosen.set_index("seed")["value"].astype(float).reindex(self.params.seeds)
+        return chosen.set_index("seed")["value"].astype(float).reindex(self.params.seeds_of(side.variant))
 
     def on_images(self, side: Side, key: Key) -> np.ndarray:
         """Return one arm's errors on each image, 0 or 100 %: (seeds, images). NaN where a seed has no result."""
-        name = f"{side} {key}"
+        seeds = self.params.seeds_of(side.variant)
+        name = f"{side} {key} {seeds}"
         if name not in self._on_images:
             predictions = self.predictions(side.variant)
             top = 5 if key == "top5" else 1
             try:
-                errors = errors_by_seed(predictions, self.params.seeds, split=side.split, views=side.views, top=top)
+                errors = errors_by_seed(predictions, seeds, split=side.split, views=side.views, top=top)
             except (KeyError, ValueError) as error:
                 self.missing.append(f"{escaped(side)}: predictions cannot be used ({escaped(str(error)[:100])})")
-                errors = np.full((len(self.params.seeds), 1), np.nan)
+                errors = np.full((len(seeds), 1), np.nan)
             partly = np.isnan(errors).any(1) & ~np.isnan(errors).all(1)
-            for seed in np.asarray(self.params.seeds)[partly]:
+            for seed in np.asarray(seeds)[partly]:
                 self.missing.append(f"{escaped(side)}, seed {seed}: predictions of some images are missing")
             errors[self.by_seed(side, f"error_{key}").isna().to_numpy()] = np.nan
             self._on_images[name] = errors
@@ -86,7 +93,7 @@ class Results:
     def run_fact(self, variant: str, name: str) -> pd.Series:
         """Return what run.json says of each finished run of the variant, by seed; NaN where there is none."""
         runs = self.runs[(self.runs["variant"] == variant) & (self.runs["status"] == "finished")]
-        return runs.reindex(columns=["seed", name]).set_index("seed")[name].reindex(self.params.seeds)
+        return runs.reindex(columns=["seed", name]).set_index("seed")[name].reindex(self.params.seeds_of(variant))
 
     def has(self, variant: str) -> bool:
         """Return whether any seed of the variant was evaluated, or failed before it could be."""
@@ -105,7 +112,7 @@ def collect(params: Params, root: Path) -> Results:
     errors, histories, runs = [], [], []
     for variant in params.variants:
         errors += _errors(params, root, variant, missing)
-        for seed in params.seeds:
+        for seed in params.seeds_of(variant):
             folder = root / paths.seed(params.scale, variant, seed)
             facts = _json(folder / "run.json", root, missing)
             if facts:
@@ -139,7 +146,7 @@ def _errors(params: Params, root: Path, variant: str, missing: list[str]) -> lis
     path = root / paths.evaluation(params.scale, variant) / "seeds.json"
     seeds = _json(path, root, missing)
     rows: list[dict[str, Any]] = []
-    for seed in params.seeds if seeds else []:
+    for seed in params.seeds_of(variant) if seeds else []:
         found, of_seed = seeds.get(str(seed)), f"{escaped(variant)}, seed {seed}"
         if found is None:
             missing.append(f"{of_seed}: not in `{path.relative_to(root)}`")

@@ -45,7 +45,13 @@ DECIDE_NOTHING = frozenset(
 MEASURED, PREDICTIONS, ANALYSES = "measured.json", "predictions.parquet", "analyses.json"
 PROBABILITIES = "probabilities.safetensors"
 TASK_BYTES = 1 << 30  # of memory, for a process that evaluates
-MAIN_VARIANTS = 10  # whose test error is among DVC's metrics
+METRICS: dict[str, tuple[SplitName, str, str]] = {  # DVC's, of the baseline: split, views and metric, in %
+    "val_error_top1": ("val", "one_crop", "error_top1"),
+    "test_error_top1": ("test", "one_crop", "error_top1"),
+    "test_error_top5": ("test", "one_crop", "error_top5"),
+    "ten_crop_error_top1": ("test", "ten_crop", "error_top1"),
+}
+OTHERS = 5  # variants whose test error is among DVC's metrics too: with more the table is wider than a terminal
 DECIMALS = 4  # of what an analysis finds, so that a file's bytes do not depend on the last bits
 
 
@@ -81,7 +87,10 @@ def evaluate_all(params: Params) -> None:
     Training images are seen as test images are: without noise. Analyses are made of the variants that params name.
     """
     store = Store.open(paths.data(params.data.dataset))
-    found = {name: {seed: _evaluation(params, name, seed, store) for seed in params.seeds} for name in params.variants}
+    found = {
+        name: {seed: _evaluation(params, name, seed, store) for seed in params.seeds_of(name)}
+        for name in params.variants
+    }
     pending: dict[str, Evaluation] = {}
     for ones in found.values():
         for one in ones.values():
@@ -90,16 +99,14 @@ def evaluate_all(params: Params) -> None:
     tasks = [Task(one.name, partial(measure, one)) for one in pending.values()]
     run_tasks(tasks, params.hardware.of_one_process, TASK_BYTES, f"{params.scale} evaluate", "run")
     means = {variant: _write(params, variant, ones, store) for variant, ones in found.items()}
-    baseline = {
-        f"{split}_{views}_{name}": value
-        for split, by_views in means.get("baseline", {}).items()
-        for views, values in by_views.items()
-        for name, value in values.items()
-        if name == "error_top1" or (split == "test" and name == "error_top5")
+    baseline = means.pop("baseline", {})
+    shown = {
+        key: baseline[split][views][metric]
+        for key, (split, views, metric) in METRICS.items()
+        if views in baseline.get(split, {})
     }
-    main = [name for name in list(means)[:MAIN_VARIANTS] if "test" in means[name]]
-    tests = {name: means[name]["test"]["one_crop"]["error_top1"] for name in main}
-    write_json(paths.metrics(params.scale), {"baseline": baseline, "test_error_top1": tests})  # DVC shows them, in %
+    others = {name: mean["test"]["one_crop"]["error_top1"] for name, mean in list(means.items())[:OTHERS] if mean}
+    write_json(paths.metrics(params.scale), shown | {"test": others})
 
 
 def _evaluation(params: Params, variant: str, seed: int, store: Store) -> Evaluation | None:

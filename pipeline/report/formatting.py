@@ -48,6 +48,11 @@ def several(count: int, one: str) -> str:
     return f"{count} {one}" if count == 1 else f"{count} {one}s"
 
 
+def count_of_seeds(seeds: Collection[int], more: Collection[int]) -> str:
+    """Return `5 seeds`, or `5 or 8 seeds` where some variants have more."""
+    return f"{len(seeds)} or {several(len(seeds) + len(more), 'seed')}" if more else several(len(seeds), "seed")
+
+
 def with_interval(interval: Interval, decimals: int = 2) -> str:
     """Return `mean ± half-width (n seeds)`."""
     if interval.mean is None:

@@ -9,7 +9,7 @@ from pipeline.claims.table import TOP5_CLASSES, Row
 from pipeline.paper.net import paper_net
 from pipeline.paper.recipe import both_readings
 from pipeline.params import FRACTIONS, TINY_IMAGENET, TINY_IMAGENET_CLASSES, Recipe, data_title
-from pipeline.report.formatting import number
+from pipeline.report.formatting import count_of_seeds, number
 from pipeline.runtime.escaping import prose
 
 PAPER_IMAGES, PAPER_STEPS = 1_200_000, 900_000  # of training (sections 2 and 5)
@@ -126,8 +126,9 @@ def what_it_cannot_show(results: Results, claims: list[Row]) -> list[str]:
         )
     tested = [row for row in rows if row.unit == "points" and row.effect.half_width is not None]
     if halves := sorted(row.effect.half_width or 0.0 for row in tested):
+        trained = count_of_seeds(results.params.seeds, results.params.more_seeds.seeds)
         lines.append(
-            f"With {len(results.params.seeds)} seeds the {100 * LEVEL:.0f} % intervals have half-widths from "
+            f"With {trained} the {100 * LEVEL:.0f} % intervals have half-widths from "
             f"{number(halves[0])} to {number(halves[-1])} points; an effect smaller than that cannot be seen."
         )
     if sizes := sorted((row.figures.effect, row.id) for row in tested if row.figures.effect):

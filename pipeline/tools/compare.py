@@ -15,7 +15,7 @@ from pipeline.claims.verdicts import CLAIM_WORDS
 from pipeline.errors import UserError
 from pipeline.paper.claims import Claim, registry
 from pipeline.params import data_title, net_title, read_yaml
-from pipeline.report.formatting import NOTHING, between, markdown, number, signed
+from pipeline.report.formatting import NOTHING, between, count_of_seeds, markdown, number, signed
 from pipeline.runtime.escaping import code, escaped, prose
 from pipeline.runtime.files import write_text
 
@@ -115,6 +115,7 @@ def _described(scale: Scale) -> dict[str, str]:
     """Return a scale's row of the overview."""
     params, claims = scale.params, scale.claims
     data, net, seeds = (params.get(key) for key in ("data", "net", "seeds"))
+    more = (params.get("more_seeds") or {}).get("seeds")
     title = NOTHING
     with suppress(KeyError, TypeError):  # an older report has its title in its params.yaml
         title = str(
@@ -140,7 +141,7 @@ def _described(scale: Scale) -> dict[str, str]:
         "title": prose(title),
         "data": images,
         "net": crops,
-        "seeds": str(len(seeds)) if isinstance(seeds, list) else NOTHING,
+        "seeds": count_of_seeds(seeds, more or []).partition(" seed")[0] if isinstance(seeds, list) else NOTHING,
         "claims": scale.problem or ", ".join(words) or NOTHING,
         "report": page if (scale.folder / "report.md").is_file() else NOTHING,
     }

@@ -33,6 +33,7 @@ def register(report: Callable[[Any], str]) -> None:
     `${report:}` the function `report` is called with the whole configuration.
     """
     blocks = {"net": params.Net(), "recipe": params.Recipe(), "train": params.Train(), "hardware": params.Hardware()}
+    blocks |= {"more_seeds": params.MoreSeeds()}
     paper = OmegaConf.create({name: block.model_dump() for name, block in blocks.items()})
     for name in (*blocks, "data", "tune", "evaluate"):  # the schema refuses an unknown key and names those it accepts
         OmegaConf.update(paper, name, {})

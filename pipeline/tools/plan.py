@@ -117,7 +117,7 @@ def _measure(run: Run, seconds: float, tell: Tell) -> Cost:
 
 def lines_of(params: Params, counts: Counts, costs: Costs) -> list[Line]:
     """Return what there is to do, at most: every run takes all its epochs."""
-    seeds, images = len(params.seeds), sum(counts.values())
+    images = sum(counts.values())
     prepare = [Line("prepare", f"{images:,} images", 1, images / IMAGES_PER_CORE_SECOND)]
     tune, evaluate = [], []
     train: dict[tuple[str, str], Line] = {}  # variants of equal settings share their runs
@@ -127,7 +127,7 @@ def lines_of(params: Params, counts: Counts, costs: Costs) -> list[Line]:
         tune.append(Line("tune", study, params.tune.trials, params.tune.trials * trial_s))
     for name, variant in params.variants.items():
         settings = params.settings(name)
-        cost = costs[cost_key(settings)]
+        cost, seeds = costs[cost_key(settings)], len(params.seeds_of(name))
         own = name if params.tune.trials and variant.study is not None else ""  # whose rate nobody else has
         run_s = cost.start_s + settings.train.epochs * cost.epoch_s
         train.setdefault((own, settings.model_dump_json()), Line("train", name, seeds, seeds * run_s))
@@ -171,12 +171,13 @@ def text_of(
     if params.data.dataset in CONTESTS and baseline.net.width == 1:
         times = PAPER_DAYS * 86_400 / one
         items.append(f"The paper's run took 5 to 6 days (section 5), {times:.2g} times as long.")
-    runs, images = len(params.seeds), sum(counts.values())
-    weights = runs * sum(4 * costs[cost_key(params.settings(name))].parameters for name in params.variants)
+    runs = {name: len(params.seeds_of(name)) for name in params.variants}
+    images = sum(counts.values())
+    weights = sum(4 * count * costs[cost_key(params.settings(name))].parameters for name, count in runs.items())
     disk = {
         "images, and their copy in DVC's cache": 2 * store_bytes(images, params.data.image_size, source.channels),
         "weights, and their copy in DVC's cache": 2 * weights,
-        "predictions, twice": 2 * PREDICTION_BYTES * runs * len(params.variants) * images,
+        "predictions, twice": 2 * PREDICTION_BYTES * sum(runs.values()) * images,
     }
     memory = workers * max(bytes_of(params.settings(name)) for name in params.variants)
     items += [f"Disk, {what}: {size(count)}." for what, count in disk.items()]

@@ -35,12 +35,11 @@ class Training(Checkpointable):
 
 def submit(params: Params, cluster: str, options: dict[str, Any]) -> list[Job[None]]:
     """Submit one job of an array for each run that is not finished. `cluster`, `options`: submitit's."""
-    singles = [params.model_copy(update={"seeds": [seed]}) for seed in params.seeds]
     pending = [
-        (single, variant)
+        (params.with_seeds([run.seed]), variant)
         for variant in params.variants
-        for single in singles
-        if not all(finished(run) for run in variant_runs(single, variant))
+        for run in variant_runs(params, variant)
+        if not finished(run)
     ]
     if not pending:
         return []
@@ -67,7 +66,7 @@ def submit_to_slurm(params: Params, options: list[str]) -> None:
         jobs = submit(params, "slurm", asked)
     except (RuntimeError, NameError) as error:  # no srun here; an option that submitit does not know
         raise UserError(f"the jobs cannot be submitted ({error}); submit where sbatch is, with its options") from error
-    runs = len(params.variants) * len(params.seeds)
+    runs = sum(len(params.seeds_of(variant)) for variant in params.variants)
     print(f"{len(jobs)} of {runs} runs submitted, the others are finished. They go on in {paths.state()}")
     if jobs:
         print(f"Slurm job {jobs[0].job_id.partition('_')[0]}; when it has ended, `dvc repro` trains nothing")

@@ -42,7 +42,7 @@ def variant_runs(params: Params, name: str) -> list[Run]:
     settings = variant_settings(params, name)
     store = Store.open(paths.data(params.data.dataset))
     section = params.variants[name].section
-    return [Run(params.scale, name, section, seed, settings, store, params.hardware) for seed in params.seeds]
+    return [Run(params.scale, name, section, seed, settings, store, params.hardware) for seed in params.seeds_of(name)]
 
 
 def unfinished_runs(params: Params) -> list[Run]:

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from pipeline.claims.results import Results
 from pipeline.report.figures.style import HERE, INK, PAPER, QUIET, SMALL, WIDTH, Drawn, common_legend, legible
-from pipeline.report.formatting import number, several
+from pipeline.report.formatting import count_of_seeds, number, several
 
 # In order of interest: as many as fit are drawn.
 VARIANTS = (
@@ -41,8 +41,9 @@ def curves(results: Results) -> Drawn:
     figure.supxlabel("epoch")
     figure.supylabel("top-1 error in %")
     common_legend(figure, panels[: len(variants)], 4)
+    count = count_of_seeds(results.params.seeds, results.params.more_seeds.seeds)
     return figure, (
-        f"Top-1 error over epochs, mean of {several(len(results.params.seeds), 'seed')}, shaded from the lowest to the "
+        f"Top-1 error over epochs, mean of {count}, shaded from the lowest to the "
         "highest; a run that stopped early keeps its last error. Training errors are running means over an epoch, with "
         "the augmentation and dropout that the variant trains with. Triangles: where a seed's learning rate dropped. "
         f"At the end, validation / training error in %: {'; '.join(ends)}."
@@ -72,7 +73,7 @@ def _panel(panel: Axes, results: Results, variant: str) -> str:
             transform=panel.get_xaxis_transform(), label="a seed's learning rate drops", linestyle="none", zorder=4,
         )  # fmt: skip
     seeds = results.histories.loc[results.histories["variant"] == variant, "seed"].nunique()
-    wanted = len(results.params.seeds)
+    wanted = len(results.params.seeds_of(variant))
     count = "" if seeds == wanted else f"\n({seeds} of {several(wanted, 'seed')})"
     panel.set_title(legible(results.params.variants[variant].title, LONGEST_TITLE, variant) + count, parse_math=False)
     return f"{variant} {' / '.join(ends)}"
