@@ -1,20 +1,24 @@
 """Whether the tests notice a wrong number: `make mutants` changes the code, one place at a time, and runs the tests.
 
 mutmut (https://mutmut.readthedocs.io) makes the changes and picks, for each, the tests that reach the function; its
-settings stand in pyproject.toml. Of its mutants every tenth is tried, the same ones every time, which takes half an
-hour on two cores. `benchmarks/mutants.yaml` says of a mutant that no test notices why none should, and
-reports/mutants.md counts and lists them.
+settings stand in pyproject.toml. It ascribes what a fixture calls to the first test that uses the fixture: a mutant
+that passed is shown once more to the whole files of its tests. Of the mutants every tenth is tried, the same ones every
+time, which takes half an hour on two cores. `benchmarks/mutants.yaml` says of a mutant that no test notices why none
+should, and reports/mutants.md counts and lists them.
 """
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections import Counter
 from pathlib import Path
 
 import pandas as pd
 from mutmut.stats import status_by_exit_code
+from tqdm import tqdm
 
 from pipeline.params import read_yaml
 from pipeline.report.formatting import markdown
@@ -41,27 +45,50 @@ anybody can observe is *equivalent*, and no test can notice it; the reasons stan
 def main() -> None:
     shutil.rmtree(FOLDER, ignore_errors=True)
     subprocess.run([sys.executable, "-m", "mutmut", "run", "--max-children", str(usable_cores()), SAMPLE], check=True)
-    write_report()
+    write_report(outcomes())
 
 
-def write_report() -> None:
-    """Count what the last run found, by package, and list the survivors with their changes and the reasons."""
+def outcomes() -> dict[str, str]:
+    """Return the status of every mutant that was tried, in mutmut's words."""
+    found: dict[str, str] = {}
+    for path in sorted(FOLDER.rglob("*.meta")):
+        codes = json.loads(path.read_text())["exit_code_by_key"]
+        found |= {name: status_by_exit_code[code] for name, code in codes.items()}
+    tried = {name: status for name, status in found.items() if status in (*NOTICED, *SURVIVED)}
+    tests = json.loads((FOLDER / "mutmut-stats.json").read_text())["tests_by_mangled_function_name"]
+    survivors = [name for name, status in tried.items() if status == "survived"]
+    for name in tqdm(survivors, desc="survivors once more", unit="mutant", disable=None):
+        files = {test.partition("::")[0] for test in tests[name.partition("__mutmut_")[0]]}
+        if _notice(name, sorted(files)):
+            tried[name] = "killed"
+    return tried
+
+
+def _notice(mutant: str, files: list[str]) -> bool:
+    """Return whether a test of these files fails with the mutant."""
+    settings = tomllib.loads(Path("pyproject.toml").read_text())["tool"]["mutmut"]["pytest_add_cli_args"]
+    command = [sys.executable, "-m", "pytest", "--exitfirst", "--quiet", *settings, *files]
+    environment = os.environ | {"MUTANT_UNDER_TEST": mutant, "PYTHONPATH": "."}
+    return subprocess.run(command, cwd=FOLDER, env=environment, stdout=subprocess.DEVNULL).returncode == 1
+
+
+def write_report(tried: dict[str, str]) -> None:
+    """Count what was found, by package, and list the survivors with their changes and the reasons."""
     counts: dict[str, Counter[str]] = {}
     survivors = []
     known = read_yaml(REASONS) or {}
-    for path in sorted(FOLDER.rglob("*.meta")):
-        for name, code in json.loads(path.read_text())["exit_code_by_key"].items():
-            status = status_by_exit_code[code]
-            if status in (*NOTICED, *SURVIVED):
-                of_package = counts.setdefault(name.split(".")[1], Counter())
-                change = "" if status in NOTICED else _change(name)
-                reason = known.get(change, "")
-                of_package["tried"] += 1
-                of_package["noticed"] += status in NOTICED
-                of_package["equivalent"] += bool(reason)
-                if status in SURVIVED:
-                    where = name.split("__mutmut_")[0].replace("ǁ", ".").removeprefix("pipeline.")
-                    survivors.append({"where": where, "change": f"`{change}`", "why no test notices": reason or "–"})
+    for name, status in tried.items():
+        of_package = counts.setdefault(name.split(".")[1], Counter())
+        change = "" if status in NOTICED else _change(name)
+        reason = known.get(change, "")
+        of_package["tried"] += 1
+        of_package["noticed"] += status in NOTICED
+        of_package["equivalent"] += bool(reason)
+        if status == "no tests":
+            reason = reason or "no fast test reaches the function"
+        if status in SURVIVED:
+            where = name.split("__mutmut_")[0].replace("ǁ", ".").removeprefix("pipeline.")
+            survivors.append({"where": where, "change": f"`{change}`", "why no test notices": reason or "–"})
     rows = [{"package": package, **count} for package, count in counts.items()]
     total = {"package": "all"} | dict(sum(counts.values(), Counter()))
     table = pd.DataFrame([*rows, total]).fillna(0).astype(dict.fromkeys(("tried", "noticed", "equivalent"), int))

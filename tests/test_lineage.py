@@ -200,6 +200,8 @@ def test_it_takes_grey_and_color_images_of_its_least_side_and_none_smaller(archi
     grey = torch.randn(2, 1, least, least)
     torch.testing.assert_close(model(grey), model(grey.expand(-1, 3, -1, -1)), rtol=1e-4, atol=1e-5)
     assert model(grey).shape == (2, 3)
+    larger = net(architecture, crop_px=67, width=SMALL, classes=3).train()(torch.randn(2, 1, 67, 67))
+    assert {tuple(part.shape) for part in (larger if isinstance(larger, tuple) else (larger,))} == {(2, 3)}
     if least > 1:
         with pytest.raises(ValidationError, match=f"net.crop_px = {least - 1}: accepted for {architecture} is at"):
             net(architecture, crop_px=least - 1)
@@ -220,6 +222,55 @@ def test_weights_start_as_its_paper_says(architecture: str, std: float | None) -
             error = 4 / math.sqrt(2 * part.weight.numel())
             assert part.weight.std().item() == pytest.approx(expected, rel=error)
             assert part.bias is None or not part.bias.any()
+
+
+@pytest.mark.parametrize("architecture", ["lenet5", "googlenet", "vgg16"])
+def test_uniform_weights_start_within_the_bounds_of_its_paper(architecture: str) -> None:
+    """LeNet-5: 2.4 / fan-in (its appendix A). The others, Glorot and Bengio's: sqrt(6 / (fan-in + fan-out))."""
+    torch.manual_seed(0)
+    model = net(architecture, crop_px=67, width=1 / 4, classes=10)
+    drawn = [part for part in model.modules() if isinstance(part, nn.Conv2d | nn.Linear)]
+    assert len(drawn) == {"lenet5": 4, "googlenet": 1 + 2 + 9 * 6 + 2 * 3 + 1, "vgg16": 16}[architecture]
+    for part in drawn:
+        fan_in, places = part.weight[0].numel(), part.weight[0, 0].numel()
+        bound = 2.4 / fan_in if architecture == "lenet5" else math.sqrt(6 / (fan_in + len(part.weight) * places))
+        assert_uniform(part.weight, bound)
+        assert part.bias is not None
+        assert not part.bias.any()
+
+
+def test_lenets_own_layers_start_within_2_4_over_the_inputs_that_each_map_sees() -> None:
+    torch.manual_seed(0)
+    sparse = lenet5.SparseConv(6, lenet5.TABLE * 20, 5)
+    rows = iter(sparse.weight.flatten(1))
+    maps = [torch.cat([next(rows) for _ in seen]) for seen in lenet5.TABLE * 20]
+    for count in (3, 4, 6):  # maps of S2
+        assert_uniform(torch.cat([row for row in maps if len(row) == 25 * count]), 2.4 / (25 * count))
+    assert_uniform(lenet5.Subsampling(500).weight, 2.4 / 4)
+    assert not any(part.bias.any() for part in (sparse, lenet5.Subsampling(500)))
+
+
+def assert_uniform(weight: Tensor, bound: float) -> None:
+    """Whether so many values come from a uniform distribution between -bound and bound."""
+    slack = 20 / weight.numel() + 1e-3  # by chance one draw in 20,000 leaves so much of the range out
+    assert weight.max().item() == pytest.approx(bound, rel=slack)
+    assert weight.min().item() == pytest.approx(-bound, rel=slack)
+    assert weight.abs().max().item() <= bound
+
+
+@pytest.mark.parametrize("architecture", LINEAGE)
+def test_the_frameworks_weights_are_others_than_the_papers(architecture: str) -> None:
+    """The paper's depend on nothing that torch chooses: a first layer that torch has drawn is drawn once more."""
+    firsts = []
+    for initialization in ("paper", "framework"):
+        torch.manual_seed(0)
+        model = net(architecture, crop_px=67, width=SMALL, classes=3, initialization=initialization)
+        firsts.append(next(part.weight for part in model.modules() if isinstance(part, nn.Conv2d)))
+    torch.manual_seed(0)
+    plain = nn.Conv2d(*firsts[1].shape[1::-1], firsts[1].shape[-1])
+    assert not torch.equal(*firsts)
+    if architecture != "lenet5":  # whose first convolution is not the first that draws
+        torch.testing.assert_close(firsts[1], plain.weight)
 
 
 def test_a_setting_that_the_net_has_not_is_refused() -> None:

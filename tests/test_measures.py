@@ -19,7 +19,7 @@ from pipeline.claims.measures import compare
 from pipeline.claims.results import ERROR_COLUMNS, Results
 from pipeline.claims.table import Row, claim_rows, frame, question_rows
 from pipeline.claims.verdicts import Answers
-from pipeline.paper.claims import Claim, Question, registry
+from pipeline.paper.claims import Claim, Question, Side, registry
 from pipeline.params import Net, Recipe, Train, variant_table
 from tests.fake_runs import fake_params
 
@@ -353,6 +353,13 @@ def test_divergence_at_other_factors_is_held_against_that_at_one_half(whole_net:
     logarithms = [np.log(by_factor[factor] / by_factor[0.5]) for factor in (0.4, 0.6)]
     weakest = int(np.argmin([stats.ttest_1samp(values, 0).statistic for values in logarithms]))
     assert row.effect.mean == pytest.approx(expected[weakest])
+
+
+def test_nets_that_were_not_analyzed_give_no_pair() -> None:
+    sides = [Side(variant="baseline", of=of) for of in ("the columns", "halves at random")]
+    for found in ({}, {"baseline": {}}, {"baseline": {"seeds": {"0": {}}}}):
+        effect = compare(replace(made_up(), analyses=found), "likeness_of_the_columns_colors", *sides, "value").effect
+        assert effect.interval.n == 0
 
 
 def test_the_columns_colors_differ_more_than_halves_at_random_by(whole_net: dict[str, Row]) -> None:

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -70,6 +72,14 @@ def test_weights_start_at_the_spread_of_the_layer_file_and_biases_at_0() -> None
         [1e-4, 0.01, 0.01], rel=0.1
     )
     assert not any(p.any() for name, p in net.named_parameters() if name.endswith("bias"))
+
+
+def test_a_local_layer_starts_where_torch_lets_a_convolution_of_its_fan_in_start() -> None:
+    torch.manual_seed(0)
+    local, conv = LocalConv2d(16, 32, 5, padding=2, side=6), nn.Conv2d(16, 512, 5)
+    for weight in (local.weight, conv.weight):
+        assert weight.abs().max().item() == pytest.approx(1 / math.sqrt(16 * 5 * 5), rel=1e-3)
+    assert not local.bias.any()
 
 
 def test_each_layer_has_the_decay_of_its_layer_file() -> None:

@@ -175,6 +175,7 @@ def test_a_study_shows_its_best_trial_and_a_pruned_trial_is_no_failure(workplace
     rows += ["1,PRUNED,0.09,0.001,val_error_top1,80,1,1,80,1000,2000,b,me:1,s"]
     rows += ["2,COMPLETE,0.02,0.003,val_error_top1,25.5,2,1,39 26,2000,3000,c,me:1,s"]
     rows += ["3,FAIL,,,val_error_top1,,0,,,1,2,d,,s"]
+    rows += ["4,COMPLETE,0.02,0.003,val_error_top1,25.5,2,1,39 26,3000,4000,c,me:1,s"]  # trial 2, asked once more
     (folder / "trials.csv").write_text("\n".join([",".join(COLUMNS), *rows]) + "\n")
     tracking.sync()
     runs = {run.info.run_name: run for run in stored_runs()}
@@ -187,7 +188,10 @@ def test_a_study_shows_its_best_trial_and_a_pruned_trial_is_no_failure(workplace
         "trials_pruned": 1,
     }
     trials = {name: run for name, run in runs.items() if run is not study}
-    assert sorted(trials) == ["baseline trial 0", "baseline trial 1 (pruned)", "baseline trial 2"]
+    assert sorted(trials) == ["baseline trial 0", "baseline trial 1 (pruned)", "baseline trial 4"]
+    assert {(run.data.tags["scale"], run.data.tags["variant"]) for run in runs.values()} == {("smoke", "tune baseline")}
+    curve = client().get_metric_history(trials["baseline trial 4"].info.run_id, "val_error_top1")
+    assert sorted((point.step, point.value, point.timestamp) for point in curve) == [(1, 39, 4000), (2, 26, 4000)]
     assert {run.info.status for run in trials.values()} == {"FINISHED"}
     assert {run.data.tags["mlflow.parentRunId"] for run in trials.values()} == {study.info.run_id}
 
