@@ -41,6 +41,7 @@ def trained(folder: Path, seeds: int) -> dict[Path, int]:
     return found
 
 
+@pytest.mark.slow
 def test_what_jobs_have_trained_the_stage_finds_finished(workplace: Path) -> None:
     make_stage(workplace)
     configuration = params.load.__wrapped__()

@@ -166,7 +166,7 @@ def test_stopped_or_killed_none_is_left_and_the_next_start_goes_on(
 
 
 LEFT_OVER = [
-    {"RANK": "1"},
+    pytest.param({"RANK": "1"}, marks=pytest.mark.slow),
     {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"},  # no address to meet at
     pytest.param({"RANK": "1", "WORLD_SIZE": "2"}, marks=pytest.mark.slow),
     pytest.param({"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2", "RANK": "1"}, marks=pytest.mark.slow),

@@ -169,6 +169,7 @@ def test_a_task_that_another_process_is_at_is_postponed_and_not_waited_for(
     assert sorted(ended) == ["free", "free", "held:"]
 
 
+@pytest.mark.slow
 def test_two_pools_share_the_machines_slots(tmp_path: Path) -> None:
     script = (
         "import json; from functools import partial; from pathlib import Path; from tests.test_pool import *\n"
@@ -199,7 +200,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("how", ["SIGINT to all", "SIGTERM", "SIGKILL"])
+@pytest.mark.parametrize("how", ["SIGINT to all", pytest.param("SIGTERM", marks=pytest.mark.slow), "SIGKILL"])
 def test_workers_stop_with_their_parent_and_keep_what_they_have(tmp_path: Path, how: str) -> None:
     folder = tmp_path / "started"
     folder.mkdir()

@@ -21,7 +21,10 @@ DVC = "import subprocess, sys; subprocess.run(sys.argv[1:])"  # all that matters
 LASTING_SHELL = ("bash", "-c", '"$@"; exit $?', "bash")  # waits for its command, where others become it
 
 
-@pytest.mark.parametrize(("first", "second", "status"), [("SIGINT", "SIGTERM", 130), ("SIGTERM", "SIGINT", 143)])
+@pytest.mark.parametrize(
+    ("first", "second", "status"),
+    [pytest.param("SIGINT", "SIGTERM", 130, marks=pytest.mark.slow), ("SIGTERM", "SIGINT", 143)],
+)
 def test_a_signal_stops_at_the_next_batch_and_keeps_the_last_whole_epoch(
     store: Store, monkeypatch: pytest.MonkeyPatch, first: str, second: str, status: int
 ) -> None:
@@ -63,6 +66,7 @@ def test_a_stage_whose_dvc_has_died_stops(workplace: Path, shell: tuple[str, ...
     assert "stopped by SIGTERM" in errors
 
 
+@pytest.mark.slow
 def test_a_second_process_says_for_whom_it_waits_and_finds_the_run_done_also_from_another_clone(
     store: Store, tmp_path: Path
 ) -> None:
