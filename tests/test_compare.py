@@ -115,6 +115,35 @@ def test_words_are_counted_as_pandas_counts_them(reports: Path) -> None:
     assert sum(map(int, re.findall(r"\d+", told))) == len(registry().claims)
 
 
+def test_where_two_scales_point_in_different_directions_is_said(reports: Path) -> None:
+    def disagreements() -> list[str]:
+        part = compare(reports).split("## Where scales disagree\n\n")[1].split("\n\n## ")[0]
+        return [line for line in part.splitlines() if line.startswith("- ")]
+
+    assert disagreements() == []
+    assert "There is none" in compare(reports)
+    opposite = {
+        "overlap_pool": ("-0.50", "-0.80", "-0.20", "5", "opposite direction", ""),
+        "lrn_imagenet": ("-2", "-3", "-1", "5", "opposite direction", ""),
+    }
+    write_scale(reports, "other", opposite)
+    assert disagreements() == [
+        "- `overlap_pool`: on the paper's side `full` +0.41 [0.30, 0.50] (5 pairs) **reproduced**, "
+        "`small` +0.73 [0.10, 1.36] (3 pairs) **same direction**; "
+        "on the other side `other` -0.50 [-0.80, -0.20] (5 pairs) **opposite direction**."
+    ]
+
+
+def test_questions_that_a_scale_has_asked_stand_side_by_side(reports: Path) -> None:
+    values = ("printed_vs_coded", "points", "-3.92", "-4.6826", "-3.1574", "5", "differs")
+    cells = dict(zip(("id", "unit", "effect", "low", "high", "seeds", "verdict"), values, strict=True))
+    pd.DataFrame([cells], columns=COLUMNS).to_csv(reports / "small/questions.csv", index=False)
+    questions = table(compare(reports), "question")
+    assert questions.index.tolist() == ["printed_vs_coded"]
+    assert questions.loc["printed_vs_coded", "small"] == "-3.92 [-4.68, -3.16] (5 pairs) **differs**"
+    assert questions.loc["printed_vs_coded", "full"] == "–"
+
+
 def test_a_scale_is_told_by_its_params_and_links_to_what_is_there(reports: Path) -> None:
     overview = table(compare(reports), "scale")
     small, full = overview.loc["small"], overview.loc["full"]

@@ -11,9 +11,9 @@ from urllib.parse import quote
 import pandas as pd
 
 from pipeline.claims.table import COLUMNS
-from pipeline.claims.verdicts import CLAIM_WORDS
+from pipeline.claims.verdicts import ARTICLE_WORDS, CLAIM_WORDS, QUESTION_WORDS
 from pipeline.errors import UserError
-from pipeline.paper.claims import Claim, registry
+from pipeline.paper.claims import Claim, Question, registry
 from pipeline.params import data_title, net_title, read_yaml
 from pipeline.report.formatting import NOTHING, between, count_of_seeds, markdown, number, signed
 from pipeline.runtime.escaping import code, escaped, prose
@@ -23,6 +23,11 @@ SMOKE = "smoke"  # proves the plumbing, and says nothing about the paper
 UNITS = {"points": "", "count": "", "ratio": " times", "percent": " %"}
 NUMBERS = ["effect", "low", "high", "seeds"]
 NOT_RUN = ("not run at this scale", "cannot be run")
+SIDES = {  # of zero (for a ratio: one) on which a verdict says that the effect lies
+    **dict.fromkeys(("reproduced", "reproduced in direction, not in size", "same direction"), "the paper's"),
+    "opposite direction": "the other",
+}
+NO_DISAGREEMENT = "There is none: no claim is on the paper's side at one scale and on the other side at another."
 INTRODUCTION = """\
 # The scales side by side
 
@@ -40,12 +45,13 @@ without the ingredient / with it. Where a claim is about a count, a share or an 
 
 @dataclass(frozen=True)
 class Scale:
-    """One folder of reports/. `claims` has a row for each claim, by id; where it is damaged, none and the reason."""
+    """One folder of reports/. The tables have a row for each claim or question, by id; a damaged one has none."""
 
     folder: Path
     params: dict[str, Any]
     claims: pd.DataFrame
-    problem: str = ""
+    questions: pd.DataFrame
+    problem: str = ""  # of claims.csv
 
 
 def write(reports: Path) -> None:
@@ -61,9 +67,17 @@ def compare(reports: Path) -> str:
         | {code(scale.folder.name): _cell(claim, scale.claims) for scale in scales}
         for claim in registry().claims
     ]
+    questions = [
+        {"question": f"`{question.id}`", "asked": question.statement}
+        | {code(scale.folder.name): _cell(question, scale.questions) for scale in scales}
+        for question in registry().questions
+        if any(question.id in scale.questions.index for scale in scales)
+    ]
     untested = [row for claim in registry().claims if (row := _untested(claim, scales))]
     parts = [INTRODUCTION, markdown(pd.DataFrame(overview), numbers=("seeds",))]
     parts += ["## Every claim", LEGEND, markdown(pd.DataFrame(claims), numbers=("paper",))]
+    parts += ["## Where scales disagree", "\n".join(_disagreements(scales)) or NO_DISAGREEMENT]
+    parts += ["## Every question of this project's own", markdown(pd.DataFrame(questions))]
     parts += ["## Claims that no scale has run", markdown(pd.DataFrame(untested))]
     return "\n\n".join(parts) + "\n"
 
@@ -86,23 +100,29 @@ def _read(folder: Path) -> Scale:
             values = read_yaml(path)
             if isinstance(values, dict) and values.get("scale") == folder.name:
                 params = values
+    claims, problem = _table(folder / "claims.csv")
+    return Scale(folder, params, claims, _table(folder / "questions.csv")[0], problem)
+
+
+def _table(path: Path) -> tuple[pd.DataFrame, str]:
+    """Return the rows of a report's table by id; none, and the reason, where it cannot be used."""
     try:
-        return Scale(folder, params, _claims(folder / "claims.csv"))
+        return _rows(path), ""
     except FileNotFoundError:
         problem = "is missing"
     except (OSError, ValueError) as error:  # ValueError: also pandas' errors, and text that is not UTF-8
         problem = f"cannot be read: {escaped(error.strerror if isinstance(error, OSError) else error)}"
-    return Scale(folder, params, pd.DataFrame(columns=COLUMNS).set_index("id"), f"`claims.csv` {problem}")
+    return pd.DataFrame(columns=COLUMNS).set_index("id"), f"`{path.name}` {problem}"
 
 
-def _claims(path: Path) -> pd.DataFrame:
+def _rows(path: Path) -> pd.DataFrame:
     """Return the rows by id. Raises ValueError where they are not what a report writes."""
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
     if missing := [name for name in COLUMNS if name not in table]:
         raise ValueError(f"it has no column {', '.join(missing)}")
     if (short := (table["seeds"] == "") | (table["verdict"] + table["reason"] == "")).any():
         raise ValueError(f"the row of {table['id'][short].iloc[0]} is cut off")
-    if unknown := sorted({*table["verdict"]} - {*CLAIM_WORDS}):
+    if unknown := sorted({*table["verdict"]} - {*CLAIM_WORDS, *QUESTION_WORDS, *ARTICLE_WORDS}):
         raise ValueError(f"{unknown[0]!r} is no verdict")
     if (twice := table["id"].duplicated()).any():
         raise ValueError(f"{table['id'][twice].iloc[0]} stands in it twice")
@@ -154,14 +174,29 @@ def _paper(claim: Claim) -> str:
     return (number(value, 0) if claim.unit == "count" else f"{value:g}") + UNITS[claim.unit]
 
 
-def _cell(claim: Claim, claims: pd.DataFrame) -> str:
+def _disagreements(scales: list[Scale]) -> list[str]:
+    """Return a line for each claim that is on different sides at two scales."""
+    lines = []
+    for claim in registry().claims:
+        sides: dict[str, list[str]] = {}
+        for scale in scales:
+            word = scale.claims["verdict"].get(_id(claim), "")
+            if claim.kind == "effect" and word in SIDES:
+                sides.setdefault(SIDES[word], []).append(f"{code(scale.folder.name)} {_cell(claim, scale.claims)}")
+        if len(sides) > 1:
+            told = "; ".join(f"on {side} side {', '.join(cells)}" for side, cells in sides.items())
+            lines.append(f"- `{claim.id}`: {told}.")
+    return lines
+
+
+def _cell(claim: Claim | Question, claims: pd.DataFrame) -> str:
     """Return effect, interval, pairs and verdict; the verdict alone where there is no effect."""
     if _id(claim) not in claims.index:
         return NOTHING
     row = claims.loc[_id(claim)]
     if pd.isna(row["effect"]):
         return str(row["verdict"])
-    unsigned = claim.kind in ("exact", "absolute") or claim.unit == "ratio"
+    unsigned = (isinstance(claim, Claim) and claim.kind in ("exact", "absolute")) or claim.unit == "ratio"
     effect = number(row["effect"], 0 if claim.unit == "count" else 2) if unsigned else signed(row["effect"])
     certainty = ""
     if row["seeds"] > 0:  # else no run is behind the figure
@@ -183,5 +218,5 @@ def _untested(claim: Claim, scales: list[Scale]) -> dict[str, str] | None:
     return {"claim": f"`{claim.id}`", "reason": "; ".join(told) or claim.cannot_run or claim.not_run or "no report"}
 
 
-def _id(claim: Claim) -> str:
-    return claim.row_id(next(iter(claim.figures)))
+def _id(claim: Claim | Question) -> str:
+    return claim.row_id(next(iter(claim.figures))) if isinstance(claim, Claim) else claim.id
