@@ -23,7 +23,7 @@ from tests.tiny_params import alone_in, evaluate_variant, tiny_params, train_var
 
 MOST_PROCESSES = 8  # of the tests, each of which takes a gibibyte of memory
 SHARING = {  # files whose tests share something costly, and what
-    **dict.fromkeys(("test_pipeline", "test_kills", "test_dvc_cache"), "the clone"),
+    **dict.fromkeys(("test_pipeline", "test_kills", "test_dvc_cache", "test_tour"), "the clone"),
     "test_analyses": "trained nets",
     "test_cluster": "Slurm",
     "test_predict": "a trained net",

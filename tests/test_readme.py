@@ -13,7 +13,8 @@ def test_the_summary_in_the_readme_is_that_of_the_committed_report() -> None:
 
 
 def test_files_that_the_readme_and_the_docs_link_to_are_there() -> None:
-    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")]:
+    names = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/tour.ipynb")
+    for page in [*(ROOT / name for name in names), *(ROOT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
             if not target.startswith("http"):
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
