@@ -22,7 +22,7 @@ from pipeline.report import (
     tuning_tables,
     variant_tables,
 )
-from pipeline.report.curve_files import write_curves
+from pipeline.report.curve_file import write_curves
 from pipeline.report.figures import all_figures
 from pipeline.report.html import html_page
 from pipeline.report.provenance import provenance
@@ -37,7 +37,7 @@ SMALL_COMPARISONS = (("Response normalization", "lrn_cifar"),)
 OVERVIEW = ("effects.png",)  # at the top of the page
 WRITTEN = {
     *("report.md", SUMMARY, "report.html", "claims.csv", "questions.csv", PREDICTIONS, "provenance.md", "params.yaml"),
-    *("figures", "curves"),
+    *("figures", "curves.csv", "curves"),  # the last is a folder of earlier revisions
 }  # by a report: files, and folders with all that is in them
 
 
@@ -50,7 +50,7 @@ def write_report(params: Params, out: Path, root: Path = Path(), checks: Mapping
         write_text(folder / "claims.csv", table.frame(claims).to_csv(index=False))
         write_text(folder / "questions.csv", table.frame(questions).to_csv(index=False))
         write_predictions(results, checks or {}, folder / PREDICTIONS)
-        write_curves(results, folder / "curves")
+        write_curves(results, folder / "curves.csv")
         write_text(folder / "provenance.md", provenance(results))
         lines = summary(results, claims, questions)
         write_text(folder / SUMMARY, "".join(f"- {line}\n" for line in lines))
