@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
+from omegaconf import OmegaConf
 
 from pipeline.data.sources import fashion_mnist
 from pipeline.tools.compose import composed
@@ -42,7 +42,8 @@ def stages_run(output: str) -> list[str]:
 
 
 def write_params(clone: Path, values: dict[str, Any]) -> None:
-    YAML().dump(values, clone / "params.yaml")
+    """Write params.yaml as `dvc exp run` does."""
+    (clone / "params.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(values)))
 
 
 def digests(clone: Path) -> dict[str, str]:

@@ -1,6 +1,8 @@
 """`dvc repro` as a user has it: a fresh clone, real Fashion-MNIST images, the smoke scale."""
 
 import json
+import re
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,10 @@ import pytest
 
 from pipeline.params import read_yaml
 from pipeline.training.run import HISTORY
-from tests.clone import VARIANTS, digests, make_clone, run, stages_run, tried, write_params
+from tests.clone import ROOT, VARIANTS, digests, make_clone, run, stages_run, tried, write_params
 from tests.image_folders import write_squares
+
+COLUMNS = 200  # of a terminal
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -53,8 +57,10 @@ def test_dvc_shows_metrics_and_plots(clone: Path) -> None:
     assert shown[""]["data"]["runs/smoke/metrics.json"]["data"] == measured
     run(clone, "dvc", "plots", "show")
     page = (clone / "dvc_plots/index.html").read_text()
-    assert all(f"reports_smoke_curves_{variant}_csv" in page for variant in VARIANTS)
-    assert "val_error_top1" in page
+    (chart,) = re.findall(r"var spec = (\{.*\});", page)
+    points = pd.DataFrame(json.loads(chart)["data"]["values"])
+    assert set(points["variant"]) == set(VARIANTS)
+    assert set(points["field"]) == {"train_error_top1", "val_error_top1"}
 
 
 def test_where_nothing_has_changed_nothing_runs(clone: Path) -> None:
@@ -80,6 +86,43 @@ def test_a_variants_changed_setting_trains_that_variant_only_and_changed_back_no
     (clone / "conf/variants.yaml").write_text(table)
     run(clone, "dvc", "repro")
     assert finished_runs(clone) == now
+    assert digests(clone) == before
+
+
+@pytest.mark.slow
+def test_an_experiment_changes_no_other_line_of_params_yaml_and_dvcs_tables_fit_two_hundred_columns(
+    clone: Path, smoke: dict[str, Any]
+) -> None:
+    before = digests(clone)
+    default = read_yaml(ROOT / "params.yaml")["variants"]  # of which the tables have a column each
+    write_params(clone, smoke | {"variants": default, "seeds": [0]})
+    run(clone, "git", "checkout", "--quiet", "-b", "default-variants")
+    run(clone, "git", "commit", "--quiet", "--all", "-m", "the default scale's variants")
+    settings = ("scale=smoke", f"variants=[{','.join(default)}]", "seeds=[0]", "train.lr=0.02")
+    run(clone, "dvc", "exp", "run", *(word for setting in settings for word in ("-S", setting)))
+    changed = run(clone, "git", "diff", "--unified=0", "params.yaml").splitlines()
+    assert changed[-2:] == ["-  lr: 0.01", "+  lr: 0.02"]
+    assert len(changed) == 7  # with git's head
+    (command,) = re.findall(r"^dvc exp show [^#\n]*", (ROOT / "README.md").read_text(), re.MULTILINE)
+    for shown in (shlex.split(command), ["dvc", "dag"], ["dvc", "metrics", "show"]):
+        lines = run(clone, *shown).splitlines()
+        assert max(map(len, lines)) <= COLUMNS, shown
+    run(clone, "dvc", "exp", "remove", "--all-commits")
+    run(clone, "git", "checkout", "--quiet", "--force", "-")
+    run(clone, "git", "branch", "--quiet", "-D", "default-variants")
+    run(clone, "dvc", "repro")
+    assert digests(clone) == before
+
+
+@pytest.mark.slow
+def test_another_scale_is_begun_without_a_warning_for_each_of_its_outs(clone: Path, smoke: dict[str, Any]) -> None:
+    before = digests(clone)
+    settings = ("scale=lineage", "data.folder=/nowhere", "data.dataset=trees")  # prepare ends at once
+    done = tried(clone, "dvc", "exp", "run", *(word for setting in settings for word in ("-S", setting)))
+    assert "error: /nowhere/train: cannot be read" in done.stderr
+    assert "WARNING" not in done.stdout + done.stderr
+    write_params(clone, smoke)
+    run(clone, "dvc", "repro")
     assert digests(clone) == before
 
 

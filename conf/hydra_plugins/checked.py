@@ -1,5 +1,6 @@
 """Loaded by DVC before it composes params.yaml (hydra.plugins_path in .dvc/config)."""
 
+import logging
 import sys
 from pathlib import Path
 
@@ -8,3 +9,6 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # this clone's own code, whe
 from pipeline.tools.compose import checked_report, register
 
 register(checked_report)
+
+# Another scale's outs are not in dvc.lock, and DVC warns of each that it cannot check it out before the stages make it.
+logging.getLogger("dvc_data.index.checkout").setLevel(logging.ERROR)
