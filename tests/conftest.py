@@ -19,14 +19,13 @@ from pipeline.data.store import Store
 from pipeline.runtime.cores import usable_cores
 from tests.clone import ALL_STAGES, make_clone, run, smoke_params, stages_run
 from tests.tiny import make_store
-from tests.tiny_params import alone_in, evaluate_variant, tiny_params, train_variant
+from tests.tiny_params import LEARNS, alone_in, evaluate_variant, tiny_params, train_variant
 
 MOST_PROCESSES = 8  # of the tests, each of which takes a gibibyte of memory
 SHARING = {  # files whose tests share something costly, and what
     **dict.fromkeys(("test_pipeline", "test_kills", "test_dvc_cache", "test_tour"), "the clone"),
-    "test_analyses": "trained nets",
+    **dict.fromkeys(("test_analyses", "test_predict"), "trained nets"),
     "test_cluster": "Slurm",
-    "test_predict": "a trained net",
     "test_recompute": "complete runs",
     "test_report": "complete runs and their report",
 }
@@ -117,6 +116,18 @@ def trained(evaluated: Store) -> Store:
     shutil.rmtree(".state/evaluations")
     Path("runs/smoke/metrics.json").unlink()
     return evaluated
+
+
+@pytest.fixture(scope="session")
+def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A place where both seeds of the baseline have learned in part and nothing is evaluated. Tests only copy it."""
+    folder = tmp_path_factory.mktemp("learned")
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        alone_in(folder, patch)
+        make_store(folder / "prepared/fashion_mnist")
+        train_variant(tiny_params(**LEARNS), "baseline")
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -35,27 +35,19 @@ from pipeline.runtime.files import sha256, write_json
 from pipeline.runtime.random_streams import seed_of
 from pipeline.training.run import WEIGHTS
 from tests.tiny import CLASSES, COUNTS, CROP_PX, IMAGE_SIZE, make_store, settings
-from tests.tiny_params import alone_in, evaluate_variant, tiny_params, train_variant
+from tests.tiny_params import LEARNS, evaluate_variant, tiny_params
 
 CENTRE = (IMAGE_SIZE - CROP_PX) // 2
 
 
-TRAINABLE = {"train": {"epochs": 14, "patience_epochs": 14}, "recipe": {"weight_std": "coded"}}
-
-
 def params_of(analyses: list[str]) -> Params:
-    return tiny_params(evaluate={"ten_crop": [], "analyses": analyses, "batch_images": 7}, **TRAINABLE)
+    return tiny_params(evaluate={"ten_crop": [], "analyses": analyses, "batch_images": 7}, **LEARNS)
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(learned: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A working directory with the baseline's two seeds trained."""
-    folder = tmp_path_factory.mktemp("analyses")
-    with pytest.MonkeyPatch.context() as patch:
-        alone_in(folder, patch)
-        make_store(folder / "prepared/fashion_mnist")
-        train_variant(params_of(["baseline"]), "baseline")
-    return folder
+    return Path(shutil.copytree(learned, tmp_path_factory.mktemp("analyses"), dirs_exist_ok=True))
 
 
 @pytest.fixture
@@ -66,7 +58,7 @@ def store(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 @pytest.fixture
 def net(store: Store) -> nn.Sequential:
-    return load_net(paths.seed("smoke", "baseline", 0) / WEIGHTS, settings(**TRAINABLE), CLASSES)
+    return load_net(paths.seed("smoke", "baseline", 0) / WEIGHTS, settings(**LEARNS), CLASSES)
 
 
 def crops(store: Store, split: str) -> np.ndarray:
@@ -350,7 +342,7 @@ def test_analyses_have_the_same_bytes_each_time_whatever_the_global_generator_ho
     assert list(found["ensembles"]) == ["1", "2"]
     assert path.name in path.with_name("SHA256SUMS").read_text()
     for seed in (0, 1):  # each from its own net and stream
-        own = load_net(paths.seed("smoke", "baseline", seed) / WEIGHTS, settings(**TRAINABLE), CLASSES)
+        own = load_net(paths.seed("smoke", "baseline", seed) / WEIGHTS, settings(**LEARNS), CLASSES)
         thinned = rounded(halved_against_dropout_nets(own, store, CROP_PX, seed, batch_images=7))
         assert found["seeds"][str(seed)]["dropout_test_half"] == thinned
     seeds = json.loads(path.with_name("seeds.json").read_text())

@@ -23,36 +23,32 @@ from pipeline.errors import UserError
 from pipeline.evaluation.image_classifier import ImageClassifier, of_run, read, write
 from pipeline.tools import predict as module
 from pipeline.tools.export import write_onnx
-from pipeline.tools.predict import answers, predict
+from pipeline.tools.predict import answers, chosen, predict
 from tests.clone import write_params
 from tests.processes import python
 from tests.servers import free_port, running
 from tests.tiny import make_store
-from tests.tiny_params import alone_in, evaluate_variant, tiny_params, train_variant
+from tests.tiny_params import LEARNS, alone_in, evaluate_variant, tiny_params
 
 RUN = "runs/smoke/train/baseline/seed-0"
-
-
-LEARNS = tiny_params(train={"epochs": 14, "patience_epochs": 14}, recipe={"weight_std": "coded"})
+CONFIGURED = tiny_params(**LEARNS)
 
 
 @pytest.fixture(scope="module")
-def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working directory in which the baseline has been evaluated, once it had learned in part."""
-    folder = tmp_path_factory.mktemp("learned")
+def evaluated_once(learned: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working directory in which the baseline that learned in part has been evaluated, too."""
+    folder = Path(shutil.copytree(learned, tmp_path_factory.mktemp("evaluated"), dirs_exist_ok=True))
     with pytest.MonkeyPatch.context() as patch:
         alone_in(folder, patch)
-        make_store(folder / "prepared/fashion_mnist")
-        train_variant(LEARNS, "baseline")
-        evaluate_variant(LEARNS, "baseline")
+        evaluate_variant(CONFIGURED, "baseline")
     return folder
 
 
 @pytest.fixture
-def configured(learned: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+def configured(evaluated_once: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """A copy of it, whose params.yaml says so."""
-    shutil.copytree(learned, workplace, dirs_exist_ok=True)
-    monkeypatch.setattr(params, "load", lambda: LEARNS)
+    shutil.copytree(evaluated_once, workplace, dirs_exist_ok=True)
+    monkeypatch.setattr(params, "load", lambda: CONFIGURED)
     return Store.open(workplace / "prepared/fashion_mnist")
 
 
@@ -163,6 +159,18 @@ def test_a_run_on_other_classes_is_refused(configured: Store) -> None:
     Path("prepared/fashion_mnist/meta.json").write_text(json.dumps(meta))
     with pytest.raises(UserError, match=r"is no run on the 5 classes of prepared/fashion_mnist \(.*size mismatch"):
         of_run(Path(RUN), Store.open(Path("prepared/fashion_mnist")))
+
+
+def test_a_run_whose_images_were_replaced_is_neither_asked_nor_logged(configured: Store) -> None:
+    from pipeline.tracking import model
+
+    shutil.rmtree(configured.folder)
+    make_store(configured.folder, train=20)
+    with pytest.raises(UserError, match=r"prepared/fashion_mnist: holds other images than those that .*seed-0 was"):
+        chosen(RUN, crops=1)
+    assert not model.log("no run's", Path(RUN))
+    shutil.rmtree(configured.folder)
+    assert not model.log("no run's", Path(RUN))
 
 
 def test_the_command_answers_in_a_process_of_its_own(evaluated: Store) -> None:
@@ -279,4 +287,4 @@ def test_a_run_whose_files_a_stage_replaces_is_left_for_the_next_sending(configu
 
     shutil.rmtree(RUN)
     with pytest.raises(FileNotFoundError):
-        model.log("no run's", Path(RUN), "smoke")
+        model.log("no run's", Path(RUN))

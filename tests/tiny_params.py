@@ -23,6 +23,10 @@ TUNE: dict[str, Any] = {  # a study of four trials
     "warmup_epochs": 1,
     "storage": None,
 }
+LEARNS: dict[str, Any] = {  # changes with which the baseline learns in part
+    "train": {"epochs": 14, "patience_epochs": 14},
+    "recipe": {"weight_std": "coded"},
+}
 
 
 def alone_in(folder: Path, patch: pytest.MonkeyPatch) -> None:

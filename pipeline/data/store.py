@@ -1,6 +1,7 @@
 """The image store that `prepare` writes: arrays that are read through memory maps, and what is known about them."""
 
 import hashlib
+import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
+from pipeline import paths
 from pipeline.errors import UserError
 from pipeline.params import Strict
 from pipeline.runtime.files import sha256, write_json
@@ -18,6 +20,7 @@ from pipeline.runtime.files import sha256, write_json
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 ARRAYS = (*(f"{split}/{kind}.npy" for split in SPLITS for kind in ("images", "labels")), "mean_image.npy")
+TRAINED_ON = "data.json"  # beside the folders of the variants: what their runs were trained on
 PART_BYTES = 1 << 30  # above it, an array's checksum is that of its parts' checksums
 
 Three = Field(min_length=3, max_length=3)
@@ -81,6 +84,28 @@ class Store:
         arrays = {array: _map(folder / array, *meta.layout(array)) for array in ARRAYS}
         store = cls(folder, meta, np.array(arrays["mean_image.npy"]))
         store._verify("mean_image.npy")
+        return store
+
+    @classmethod
+    def of_run(cls, folder: Path) -> Self:
+        """Open the store that a run was trained on. `folder`: runs/<scale>/train/<variant>/seed-<k>.
+
+        Raises UserError where it is not there, or where its images are others by now.
+        """
+        about = folder.parents[1] / TRAINED_ON
+        try:
+            facts = json.loads(about.read_text())
+            dataset, expected = facts["dataset"], facts["sha256"]["mean_image.npy"]
+        except OSError as error:
+            raise UserError(f"{about}: cannot be read ({error.strerror}); `dvc repro train` writes it") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{about}: is damaged ({error}); `dvc repro train` writes it again") from error
+        store = cls.open(paths.data(dataset))
+        if store.meta.sha256["mean_image.npy"] != expected:
+            raise UserError(
+                f"{store.folder}: holds other images than those that {folder} was trained on; prepare these again, or "
+                "train on the new ones by `dvc repro`"
+            )
         return store
 
     def split(self, name: SplitName) -> Split:

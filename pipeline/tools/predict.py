@@ -14,8 +14,8 @@ from pipeline.data.sources.decoding import load, read_file
 from pipeline.data.store import Store
 from pipeline.errors import UserError
 from pipeline.evaluation.image_classifier import ImageClassifier, of_run, read
-from pipeline.evaluation.metrics import median_seed
 from pipeline.runtime.checksums import verify
+from pipeline.tracking.records import representative
 
 TOP = 5
 FEW_CLASSES = 20  # are all named
@@ -43,7 +43,7 @@ def chosen(run: str | None, crops: int) -> tuple[ImageClassifier, str]:
     if path.suffix == ".safetensors" and not (path.parent / "run.json").exists():
         return read(path, crops), str(path)
     folder = path.parent if path.suffix == ".safetensors" else path
-    return of_run(folder, Store.open(paths.data(params.load().data.dataset)), crops), str(folder)
+    return of_run(folder, Store.of_run(folder), crops), str(folder)
 
 
 def _of_the_report() -> Path:
@@ -52,9 +52,7 @@ def _of_the_report() -> Path:
     seeds = paths.evaluation(configured.scale, "baseline") / "seeds.json"
     try:
         verify(seeds)
-        found = json.loads(seeds.read_text())
-        errors = {int(seed): of["val"]["one_crop"]["error_top1"] for seed, of in found.items() if "val" in of}
-        seed = median_seed(errors)
+        seed = representative(json.loads(seeds.read_text()))
     except (OSError, ValueError, KeyError):
         seed = None
     return paths.seed(configured.scale, "baseline", configured.seeds[0] if seed is None else seed)

@@ -3,7 +3,6 @@
 import os
 import tempfile
 import warnings
-from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import mlflow
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
-from pipeline import params, paths
+from pipeline import paths
 from pipeline.data.store import Store
 from pipeline.errors import UserError
 from pipeline.evaluation.image_classifier import of_run, write
@@ -27,17 +26,18 @@ NEEDS = (
 )
 
 
-def log(run_id: str, folder: Path, scale: str) -> bool:
+def log(run_id: str, folder: Path) -> bool:
     """Log the net of a run's folder with all that it needs to take images.
 
-    Returns whether it could be logged: its mean image and class names are those of the prepared images. Raises
-    FileNotFoundError while a stage replaces the folder.
+    Returns whether it could be logged: its mean image and class names are those of the images that it was trained on,
+    which have to be here. Raises FileNotFoundError while a stage replaces the folder.
     """
-    images = _images_of(scale)
-    if images is None:
+    try:
+        store = Store.of_run(folder)
+    except UserError:
         return False
     try:
-        classifier = of_run(folder, Store.open(images))
+        classifier = of_run(folder, store)
     except UserError as error:
         if isinstance(error.__cause__, FileNotFoundError):
             raise error.__cause__ from error
@@ -60,19 +60,6 @@ def log(run_id: str, folder: Path, scale: str) -> bool:
             },
         )
     return True
-
-
-def _images_of(scale: str) -> Path | None:
-    """Return the store that a scale's runs learned from: that of params.yaml if it is about the scale, or the only one.
-
-    None where that is not known.
-    """
-    with suppress(UserError):
-        configured = params.load()
-        if configured.scale == scale:
-            return paths.data(configured.data.dataset)
-    stores = [path.parent for path in paths.PREPARED.glob("*/meta.json")]
-    return stores[0] if len(stores) == 1 else None
 
 
 def downloaded(address: str) -> Path:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline import paths
-from pipeline.data.store import ARRAYS
+from pipeline.data.store import ARRAYS, TRAINED_ON
 from pipeline.errors import UserError
 from pipeline.evaluation.metrics import median_seed
 from pipeline.params import data_title, net_title, read_yaml, variant_table
@@ -145,19 +145,24 @@ def _variant_records(train: Path, problems: list[str]) -> list[Record]:
     scale, variant = train.parts[-3], train.name
     evaluation = train.parents[1] / "evaluation" / variant / "seeds.json"
     measured: dict[str, Any] = _attempt(lambda path: json.loads(path.read_text()), evaluation, problems) or {}
-    trained_on = _attempt(lambda path: json.loads(path.read_text()), train.with_name("data.json"), problems)
+    trained_on = _attempt(lambda path: json.loads(path.read_text()), train.with_name(TRAINED_ON), problems)
     records = {}
     for path in sorted(train.glob("seed-*/run.json")):
         if record := _attempt(lambda path: _run_record(path, measured, trained_on), path, problems):
             record.report = _report_name(scale)
             records[path.parent.name] = record
-    errors = {int(k): seed["val"]["one_crop"]["error_top1"] for k, seed in measured.items() if "val" in seed}
-    folder = train / f"seed-{median_seed(errors)}"
+    chosen = representative(measured)
+    folder = train / f"seed-{chosen}"
     if median := records.get(folder.name):
         median.model_of = _attempt(lambda weights: weights.parent, folder / "model.safetensors", problems)
         settings = json.loads((folder / "run.json").read_text())["settings"]
-        median.card = _model_card(scale, variant, settings["net"], trained_on, measured, median_seed(errors))
+        median.card = _model_card(scale, variant, settings["net"], trained_on, measured, chosen)
     return list(records.values())
+
+
+def representative(measured: dict[str, Any]) -> int | None:
+    """Return the seed that stands for a variant, by the content of its seeds.json; None where none was evaluated."""
+    return median_seed({int(k): seed["val"]["one_crop"]["error_top1"] for k, seed in measured.items() if "val" in seed})
 
 
 def describe(variant: str) -> str:

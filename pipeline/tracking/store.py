@@ -376,7 +376,7 @@ def _log_model(client: mlflow.MlflowClient, experiment: str, run_id: str, folder
 
     _delete_models(client, experiment, run_id)  # that were not finished
     mlflow.set_experiment(experiment_id=experiment)
-    if model.log(run_id, folder, folder.parents[2].name):
+    if model.log(run_id, folder):
         client.set_tag(run_id, MODEL, str(folder))
 
 

@@ -6,7 +6,7 @@ import time
 from functools import partial
 
 from pipeline import paths
-from pipeline.data.store import Store
+from pipeline.data.store import TRAINED_ON, Store
 from pipeline.errors import UserError
 from pipeline.paper.net import shapes
 from pipeline.params import Params, Settings, read_yaml
@@ -19,7 +19,6 @@ from pipeline.training.run import HISTORY, RUN, Run, finished, publish, train
 PROCESS_BYTES = 700 << 20  # of one that has imported torch and Lightning
 BYTES_PER_PARAMETER = 24  # weight, gradient, velocity, and the copy of a checkpoint that waits to be written
 ABOUT = ".json"  # a file beside a run's folder: what the run is, for who shows it while it trains
-DATA = "data.json"  # what the runs of a configuration were trained on
 DATA_FACTS = {"dataset", "image_size", "channels", "counts", "sha256"}
 BYTES_PER_NEURON = 20  # for each image of a batch: activity, gradient, and what pooling and normalization keep
 
@@ -67,7 +66,7 @@ def train_all(params: Params) -> None:
     if distributed.is_global_zero():
         for run in runs:
             publish(run, paths.seed(params.scale, run.variant, run.seed))
-        write_json(paths.trained(params.scale) / DATA, runs[0].store.meta.model_dump(include=DATA_FACTS))
+        write_json(paths.trained(params.scale) / TRAINED_ON, runs[0].store.meta.model_dump(include=DATA_FACTS))
     if pending:
         distributed.agreed(lambda: None)  # all wait for the first process, which writes
     require(*(paths.seed(params.scale, run.variant, run.seed) / SUMS for run in runs))
