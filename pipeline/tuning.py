@@ -50,11 +50,15 @@ COLUMNS = [
     *("number", "state", "lr", "weight_decay", "objective", "value", "epochs", "seconds", "curve"),
     *("start_ms", "end_ms", "fingerprint", "worker", "study"),
 ]
+IMPORTANCE = "importance.csv"
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 HEARTBEAT_S, GRACE_S = 20, 120  # on a server, a worker that is silent for GRACE_S is taken for dead
 LOOK_S = 5.0  # between two looks at whether the trials of other workers have ended
 NAME_DIGITS = 8  # of a study's identity, in its name: settings that differ make another study
 RETRIES = 3  # of the values of a dead worker's trial
+# Where the rate alone decides, PED-ANOVA gives it the larger share in half of all studies of 10 complete trials (as a
+# coin would), in 77 % of those of 12, 87 % of 20 and 95 % of 30 (60 simulated studies each).
+WEIGHED = 20  # complete trials, from which on the importance of each tuned value is computed
 
 warnings.filterwarnings("ignore", category=ExperimentalWarning)  # about heartbeats and names of metrics: long there
 
@@ -155,10 +159,13 @@ def tune(params: Params) -> None:
 
 
 def tune_variant(params: Params, variant: str) -> None:
-    """Write one study's files. Raises UserError where the database of the study cannot be used."""
+    """Write one study's files. Raises UserError where the database of the study cannot be used.
+
+    Beside `best.yaml` and `trials.csv` a study with WEIGHED complete trials has `importance.csv`.
+    """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     subject = Subject(params, variant)
-    best, trials = subject.paper_values, pd.DataFrame(columns=COLUMNS)
+    best, trials, importance = subject.paper_values, pd.DataFrame(columns=COLUMNS), pd.DataFrame()
     if params.tune.trials:
         store = Store.open(paths.data(params.data.dataset))
         how = params.tune.model_dump(exclude={"trials", "storage", "studies"})
@@ -174,11 +181,22 @@ def tune_variant(params: Params, variant: str) -> None:
             ) from error
         best = {name: study.best_params[name] for name in subject.objective.tuned}
         rows = [_row(trial) | {"objective": subject.objective.name, "study": name} for trial in study.get_trials()]
-        trials = pd.DataFrame(rows, columns=COLUMNS)
+        trials, importance = pd.DataFrame(rows, columns=COLUMNS), _importance(study)
     with replacing_folder(paths.tune(params.scale, variant)) as out:
         write_text(out / "trials.csv", trials.to_csv(index=False))
         YAML().dump({"train": best}, out / "best.yaml")
-        write_sums(out, "trials.csv", "best.yaml")
+        if len(importance):
+            write_text(out / IMPORTANCE, importance.to_csv(index=False))
+        write_sums(out, "trials.csv", "best.yaml", IMPORTANCE)
+
+
+def _importance(study: optuna.Study) -> pd.DataFrame:
+    """Return the share of each tuned value in the outcome, by PED-ANOVA; no row for few trials or a single value."""
+    complete = study.get_trials(states=[TrialState.COMPLETE])
+    if len(complete) < WEIGHED or len(complete[0].params) < 2:
+        return pd.DataFrame()
+    shares = optuna.importance.get_param_importances(study, evaluator=optuna.importance.PedAnovaImportanceEvaluator())
+    return pd.DataFrame({"value": list(shares), "share": [round(share, 4) for share in shares.values()]})
 
 
 def _row(trial: FrozenTrial) -> dict[str, Any]:

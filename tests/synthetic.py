@@ -88,7 +88,7 @@ def results(params: Params, epochs: int = EPOCHS, **parts: Any) -> Results:
             errors.append(dict(zip(ERROR_COLUMNS, (variant, seed, "val", "one_crop", "error_top1", val), strict=True)))
     made = {"errors": pd.DataFrame(errors), "histories": pd.concat(histories, ignore_index=True)}
     made |= {"runs": pd.DataFrame(runs), "trials": {}, "chosen": {}, "analyses": {}, "meta": {}, "missing": []}
-    return Results(params=params, root=Path("nowhere"), **{**made, **parts})
+    return Results(params=params, **{"root": Path("nowhere"), **made, **parts})
 
 
 def made_up_history(rng: np.random.Generator, epochs: int) -> pd.DataFrame:

@@ -27,7 +27,8 @@ from pipeline.report.figures.figure1 import figure1
 from pipeline.report.figures.forest import Line, Panel, broken, limits
 from pipeline.report.figures.net_figures import examples, filters
 from pipeline.report.figures.style import Drawn, applied
-from pipeline.report.figures.tuning_figures import landscape
+from pipeline.report.figures.tuning_figures import can_be_sliced, landscape, slices
+from pipeline.runtime.checksums import write_sums
 from tests.fake_runs import fake_params, write_fake_runs
 from tests.synthetic import (
     ANALYSES,
@@ -41,6 +42,7 @@ from tests.synthetic import (
     question_row,
     racers,
     results,
+    study,
 )
 
 
@@ -332,6 +334,42 @@ def test_a_study_of_the_rate_alone_shows_the_epochs_it_takes() -> None:
 def test_a_study_without_a_complete_trial_is_named_as_missing() -> None:
     for trials in (TRIALS[:0], TRIALS[TRIALS["state"] != "COMPLETE"]):
         assert isinstance(landscape(results(fake_params(), trials={"baseline": trials}), "baseline"), str)
+
+
+def many_trials(complete: int) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    points = 10 ** rng.uniform((-3, -5), (-1, -2), (complete, 2))
+    pruned = ("PRUNED", 0.03, 1e-4, 70.0, 4)
+    return study(*(("COMPLETE", lr, decay, 20 + k, 10) for k, (lr, decay) in enumerate(points)), pruned)
+
+
+def test_each_tuned_value_is_drawn_by_itself_where_there_are_enough_complete_trials(tmp_path: Path) -> None:
+    few, enough = (results(fake_params(), root=tmp_path, trials={"baseline": many_trials(n)}) for n in (7, 8))
+    assert not can_be_sliced(few, "baseline")
+    assert not can_be_sliced(results(fake_params(), trials={"baseline": RATES}), "baseline")
+    assert can_be_sliced(enough, "baseline")
+    figure, caption = drawing(slices(enough, "baseline"))
+    drawn = many_trials(8)[:8]
+    for axes, name in zip(figure.axes, ("lr", "weight_decay"), strict=False):
+        np.testing.assert_allclose(axes.collections[0].get_offsets(), drawn[[name, "value"]])
+    assert {"learning rate", "weight decay"} <= words(figure)
+    assert "importance" not in words(figure)
+    assert "8 complete trials" in caption
+
+
+def test_the_importance_that_a_study_found_stands_beside_and_a_damaged_one_is_named(tmp_path: Path) -> None:
+    made = results(fake_params(), root=tmp_path, trials={"baseline": many_trials(20)})
+    folder = tmp_path / paths.tune(made.params.scale, "baseline")
+    folder.mkdir(parents=True)
+    (folder / "importance.csv").write_text("value,share\nlr,0.9\nweight_decay,0.1\n")
+    write_sums(folder, "importance.csv")
+    figure, caption = drawing(slices(made, "baseline"))
+    assert "importance" in words(figure)
+    assert caption.endswith("learning rate 0.90; weight decay 0.10.")
+    (folder / "importance.csv").write_text("value,share\nlr,0.1\nweight_decay,0.9\n")
+    figure, _ = drawing(slices(made, "baseline"))
+    assert "importance" not in words(figure)
+    assert "importance.csv" in made.missing[0]
 
 
 def test_trials_that_all_did_alike_are_drawn() -> None:

@@ -180,6 +180,10 @@ def test_a_study_shows_its_best_trial_and_a_pruned_trial_is_no_failure(workplace
     rows += ["3,FAIL,,,val_error_top1,,0,,,1,2,d,,s"]
     rows += ["4,COMPLETE,0.02,0.003,val_error_top1,25.5,2,1,39 26,3000,4000,c,me:1,s"]  # trial 2, asked once more
     (folder / "trials.csv").write_text("\n".join([",".join(COLUMNS), *rows]) + "\n")
+    figures = paths.report("smoke") / "figures"
+    figures.mkdir(parents=True)
+    for name in ("tuning-baseline.png", "tuning-baseline-values.png", "tuning-baseline_of_another.png"):
+        (figures / name).write_bytes(b"a figure")
     tracking.sync()
     runs = {run.info.run_name: run for run in stored_runs()}
     study = runs["tune smoke baseline"]
@@ -190,6 +194,8 @@ def test_a_study_shows_its_best_trial_and_a_pruned_trial_is_no_failure(workplace
         "trials": 3,
         "trials_pruned": 1,
     }
+    shown = client().list_artifacts(study.info.run_id, "figures")
+    assert {file.path for file in shown} == {"figures/tuning-baseline.png", "figures/tuning-baseline-values.png"}
     trials = {name: run for name, run in runs.items() if run is not study}
     assert sorted(trials) == ["baseline trial 0", "baseline trial 1 (pruned)", "baseline trial 4"]
     assert {(run.data.tags["scale"], run.data.tags["variant"]) for run in runs.values()} == {("smoke", "tune baseline")}

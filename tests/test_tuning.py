@@ -3,6 +3,7 @@ import re
 import signal
 
 import mlflow
+import numpy as np
 import optuna
 import pandas as pd
 import pytest
@@ -28,6 +29,26 @@ def test_no_trials_hand_on_the_papers_values(store: Store) -> None:
     tuning.tune_variant(tiny_params(), "baseline")
     assert read_yaml(paths.tune("smoke", "baseline") / "best.yaml") == {"train": {"lr": 0.01, "weight_decay": 0.0005}}
     assert trials().empty
+
+
+def made_up_study(complete: int) -> optuna.Study:
+    """A study whose outcome the learning rate alone decides."""
+    spaces = {
+        "lr": optuna.distributions.FloatDistribution(1e-3, 1e-1, log=True),
+        "weight_decay": optuna.distributions.FloatDistribution(1e-5, 1e-2, log=True),
+    }
+    made, rng = optuna.create_study(), np.random.default_rng(0)
+    for lr, decay in 10 ** rng.uniform((-3, -5), (-1, -2), (complete, 2)):
+        value = 20 + 8 * np.log10(lr / 0.02) ** 2
+        made.add_trial(optuna.create_trial(params={"lr": lr, "weight_decay": decay}, distributions=spaces, value=value))
+    return made
+
+
+def test_with_enough_trials_the_value_that_decides_has_the_larger_importance() -> None:
+    assert tuning._importance(made_up_study(tuning.WEIGHED - 1)).empty
+    found = tuning._importance(made_up_study(tuning.WEIGHED)).set_index("value")["share"]
+    assert found["lr"] > 0.8
+    assert found.sum() == pytest.approx(1, abs=1e-3)
 
 
 def test_trial_0_has_the_papers_values_and_tuned_trains_with_the_best_trials_and_nothing_else_changed(

@@ -97,7 +97,10 @@ class Store:
             facts = json.loads(about.read_text())
             dataset, expected = facts["dataset"], facts["sha256"]["mean_image.npy"]
         except OSError as error:
-            raise UserError(f"{about}: cannot be read ({error.strerror}); `dvc repro train` writes it") from error
+            raise UserError(
+                f"{folder}: has no trained net ({about}: {error.strerror}); `dvc repro` trains it, and `dvc pull` "
+                "fetches it from a remote"
+            ) from error
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{about}: is damaged ({error}); `dvc repro train` writes it again") from error
         store = cls.open(paths.data(dataset))

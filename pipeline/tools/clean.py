@@ -16,7 +16,7 @@ from pipeline import paths
 STORE_FILES = {"images.npy", "labels.npy", "mean_image.npy", "meta.json"}
 RUN_FILES = {
     *("model.safetensors", "history.csv", "run.json", "SHA256SUMS", "metrics.json", "seeds.json", "analyses.json"),
-    *("predictions.parquet", "best.yaml", "trials.csv", "data.json"),
+    *("predictions.parquet", "best.yaml", "trials.csv", "importance.csv", "data.json"),
 }
 STATE = ("runs", "prepare", "prepared", "jobs", "*.lock", "optuna.db*", "mlflow-sent.json", "evaluations")
 EXPERIMENTS = {"Default", "alexnet"}

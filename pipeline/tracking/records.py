@@ -288,6 +288,7 @@ def _trial_records(path: Path) -> list[Record]:
         best = min(complete.to_dict("records"), key=lambda trial: float(trial["value"]))
         summary |= {f"best_{objective}": float(best["value"])}
         summary |= {f"best_{name}": float(best[name]) for name in ("lr", "weight_decay") if best[name] != ""}
+    figures = [_report_folder(scale) / f"figures/tuning-{variant}{what}.png" for what in ("", "-values")]
     note = f"Optuna's search for the learning rate of `{variant}` on validation images. Its runs are the trials."
     records = [
         Record(
@@ -300,6 +301,7 @@ def _trial_records(path: Path) -> list[Record]:
             {},
             [Point(name, value, end, len(done)) for name, value in summary.items()],
             tags | {NOTE: note},
+            artifacts={path: "figures" for path in figures if path.exists()},
         )
     ]
     for trial in done.to_dict("records"):

@@ -17,7 +17,7 @@ from pipeline.report.figures.effect_figures import effects, variants
 from pipeline.report.figures.lineage_figure import lineage
 from pipeline.report.figures.net_figures import examples, filters
 from pipeline.report.figures.style import DPI, Drawn, applied
-from pipeline.report.figures.tuning_figures import landscape
+from pipeline.report.figures.tuning_figures import can_be_sliced, landscape, slices
 from pipeline.report.lineage import members
 from pipeline.runtime.escaping import escaped, prose
 
@@ -69,7 +69,10 @@ def _drawings(results: Results, rows: list[Row], questions: list[Row]) -> Iterat
         if shown:
             yield "neighbors", _neighbors(results)
     if results.params.tune.trials:
-        yield from ((f"tuning-{study}", landscape(results, study)) for study in results.trials)
+        for study in results.trials:
+            yield f"tuning-{study}", landscape(results, study)
+            if can_be_sliced(results, study):
+                yield f"tuning-{study}-values", slices(results, study)
 
 
 def _neighbors(results: Results) -> Drawn:

@@ -30,6 +30,7 @@ INK, MUTED, QUIET, FAINT = "#222222", "#5f5f5f", "#b5b5b5", "#f1f1f1"
 HERE, PAPER, WRONG = BLUE, VERMILION, VERMILION
 HERE_PALE, PAPER_PALE = "#b9d6ea", "#f6c19b"  # behind text
 LANDSCAPE = "cividis"  # of what should be low: dark is better
+LATER = "cividis_r"  # of what comes one after another: dark is later
 
 FONT = "DejaVu Sans"  # comes with matplotlib: the same on every machine
 RC = {

@@ -5,12 +5,15 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from pipeline.claims.results import TRIAL_COLUMNS, Results
+from pipeline import paths
+from pipeline.claims.results import TRIAL_COLUMNS, Results, missing_file
 from pipeline.report.figures.style import (
     HERE,
     INK,
     LANDSCAPE,
+    LATER,
     MUTED,
     PAPER,
     SMALL,
@@ -20,19 +23,19 @@ from pipeline.report.figures.style import (
 )
 from pipeline.report.formatting import several
 from pipeline.report.tuning_tables import OBJECTIVES
+from pipeline.runtime.checksums import damage
 from pipeline.runtime.escaping import escaped
 
 GOAL = "epochs_to_goal"  # the study of one value, the learning rate
 NUMBERS = ["lr", "weight_decay", "value", "epochs"]
+TUNED = {"lr": "learning rate", "weight_decay": "weight decay"}
+SLICED = 8  # complete trials, from which on each value is looked at by itself
 SIZE = 110  # of a trial, points squared
 
 
 def landscape(results: Results, study: str) -> Drawn:
     """Draw learning rate against weight decay, colored by outcome; outcome against rate where that alone was tuned."""
-    trials = results.trials[study].reindex(columns=TRIAL_COLUMNS).copy()
-    trials[NUMBERS] = trials[NUMBERS].apply(pd.to_numeric, errors="coerce")
-    trials = trials[(trials["lr"] > 0) & (trials["state"] != "FAIL")]  # one that was cut off was tried again
-    complete = trials[(trials["state"] == "COMPLETE") & trials["value"].notna()]
+    trials, complete = _trials(results, study)
     if complete.empty:
         return f"no trial of the study {escaped(study)} was completed"
     objective = str(complete["objective"].iloc[0])
@@ -49,6 +52,62 @@ def landscape(results: Results, study: str) -> Drawn:
         _map(figure, axes, trials, complete, best, (own.lr, own.weight_decay), objective)
     common_legend(figure, [axes], 5)
     return figure, _caption(study, trials, complete, best, objective, alone)
+
+
+def can_be_sliced(results: Results, study: str) -> bool:
+    """Return whether several values were tuned, in trials enough to look at each by itself."""
+    _, complete = _trials(results, study)
+    return len(complete) >= SLICED and bool((complete["weight_decay"] > 0).all())
+
+
+def slices(results: Results, study: str) -> Drawn:
+    """Draw the outcome against each tuned value, and beside them how much each decides, where the study says so."""
+    _, complete = _trials(results, study)
+    objective = str(complete["objective"].iloc[0])
+    shares = _shares(results, study)
+    figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
+    panels = figure.subplots(1, 2 + bool(shares))
+    for panel, (name, label) in zip(panels, TUNED.items(), strict=False):
+        panel.set_xscale("log")
+        panel.set_xlabel(label)
+        panel.grid(axis="y")
+        points = panel.scatter(
+            complete[name], complete["value"], c=complete["number"], s=SIZE, cmap=LATER, edgecolors=INK, linewidths=0.8,
+            zorder=3,
+        )  # fmt: skip
+    panels[0].set_ylabel(OBJECTIVES.get(objective, objective))
+    panels[1].sharey(panels[0])
+    figure.colorbar(points, ax=panels[:2], label="trial", ticks=MaxNLocator(integer=True))
+    if shares:
+        panels[2].barh([TUNED[name] for name in shares], list(shares.values()), color=HERE)
+        panels[2].invert_yaxis()
+        panels[2].set_xlim(0, 1)
+        panels[2].set_xlabel("importance")
+    deciding = "; ".join(f"{TUNED[name]} {share:.2f}" for name, share in shares.items())
+    return figure, (
+        f"Each value that Optuna tuned for {escaped(study)} by itself: the outcome "
+        f"({OBJECTIVES.get(objective, objective)}) of {several(len(complete), 'complete trial')}, the darker the later."
+        + (f" Importance, as shares by PED-ANOVA: {deciding}." if shares else "")
+    )
+
+
+def _trials(results: Results, study: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return all trials but those that were cut off, which were tried again; and of these the complete ones."""
+    trials = results.trials[study].reindex(columns=TRIAL_COLUMNS).copy()
+    trials[NUMBERS] = trials[NUMBERS].apply(pd.to_numeric, errors="coerce")
+    trials = trials[(trials["lr"] > 0) & (trials["state"] != "FAIL")]
+    return trials, trials[(trials["state"] == "COMPLETE") & trials["value"].notna()]
+
+
+def _shares(results: Results, study: str) -> dict[str, float]:
+    """Return how much each tuned value decides, the most first; nothing where the study had too few trials to say."""
+    path = results.root / paths.tune(results.params.scale, study) / "importance.csv"
+    if not path.exists():
+        return {}
+    if damage(path):
+        results.missing.append(missing_file(path, results.root))
+        return {}
+    return {str(name): float(share) for name, share in pd.read_csv(path).to_numpy()}
 
 
 def _map(
