@@ -171,6 +171,9 @@ def test_a_run_whose_images_were_replaced_is_neither_asked_nor_logged(configured
     assert not model.log("no run's", Path(RUN))
     shutil.rmtree(configured.folder)
     assert not model.log("no run's", Path(RUN))
+    Path("runs/smoke/train/data.json").write_text("{}")
+    with pytest.raises(UserError, match=r"runs/smoke/train/data.json: is damaged"):
+        chosen(RUN, crops=1)
 
 
 def test_the_command_answers_in_a_process_of_its_own(evaluated: Store) -> None:
