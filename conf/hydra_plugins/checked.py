@@ -10,5 +10,6 @@ from pipeline.tools.compose import checked_report, register
 
 register(checked_report)
 
-# Another scale's outs are not in dvc.lock, and DVC warns of each that it cannot check it out before the stages make it.
+# Another scale's outs are not in dvc.lock, and before the stages make them DVC warns of each that it cannot check it
+# out. DVC has no setting for that; this logger says nothing else.
 logging.getLogger("dvc_data.index.checkout").setLevel(logging.ERROR)

@@ -92,7 +92,7 @@ class Store:
 
         Raises UserError where it is not there, or where its images are others by now.
         """
-        about = folder.parents[1] / TRAINED_ON
+        about = folder.absolute().parent.parent / TRAINED_ON
         try:
             facts = json.loads(about.read_text())
             dataset, expected = facts["dataset"], facts["sha256"]["mean_image.npy"]
