@@ -79,7 +79,7 @@ def test_every_image_of_every_split_is_predicted_and_the_metrics_are_theirs(eval
         "val_error_top1": ("val", "one_crop", "error_top1"),
         "test_error_top1": ("test", "one_crop", "error_top1"),
         "test_error_top5": ("test", "one_crop", "error_top5"),
-        "ten_crop_error_top1": ("test", "ten_crop", "error_top1"),
+        "ten_crop": ("test", "ten_crop", "error_top1"),
     }
     for name, (split, views, metric) in means.items():
         mean = np.mean([measured[seed][split][views][metric] for seed in ("0", "1")])

@@ -128,7 +128,7 @@ def test_predictions_errors_and_metrics_are_those_of_each_seeds_net_on_each_spli
     looks = {
         "val_error_top1": ("val", "one_crop"),
         "test_error_top1": ("test", "one_crop"),
-        "ten_crop_error_top1": ("test", "ten_crop"),
+        "ten_crop": ("test", "ten_crop"),
     }
     for name, look in looks.items():
         assert shown[name] == pytest.approx(np.mean(errors[look]), abs=1e-4)

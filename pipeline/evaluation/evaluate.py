@@ -49,7 +49,7 @@ METRICS: dict[str, tuple[SplitName, str, str]] = {  # DVC's, of the baseline: sp
     "val_error_top1": ("val", "one_crop", "error_top1"),
     "test_error_top1": ("test", "one_crop", "error_top1"),
     "test_error_top5": ("test", "one_crop", "error_top5"),
-    "ten_crop_error_top1": ("test", "ten_crop", "error_top1"),
+    "ten_crop": ("test", "ten_crop", "error_top1"),
 }
 OTHERS = 5  # variants whose test error is among DVC's metrics too: with more the table is wider than a terminal
 DECIMALS = 4  # of what an analysis finds, so that a file's bytes do not depend on the last bits
