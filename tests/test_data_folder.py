@@ -221,14 +221,25 @@ def test_a_class_that_loses_its_last_training_image_is_named(tmp_path: Path) -> 
     ("spoil", "message"),
     [
         (
-            lambda folder: (folder / "test").rename(folder / "validation"),
+            lambda folder: (folder / "test").rename(folder / "exam"),
             r"images/test: cannot be read \(No such file or directory\); accepted is train/<class>/<image>",
         ),
         (
             lambda folder: (folder / "test/ash").rename(folder / "test/oak"),
-            r"test/oak: .*/train has no such class; accepted is one of ash, birch, cedar",
+            r"test: holds oak, which .*/train has not; accepted is one of ash, birch, cedar",
         ),
-        (lambda folder: (folder / "train/oak").mkdir(), "train/oak: holds no image; add some, or remove the class"),
+        (
+            lambda folder: [(folder / f"test/{name}").rename(folder / f"test/{name}s") for name in CLASSES],
+            "test: holds ashs, birchs, cedars, which",
+        ),
+        (
+            lambda folder: (folder / "test").rename(folder / "val"),
+            "has val/ and no test/; call it test/, as validation images are taken from train/",
+        ),
+        (
+            lambda folder: [(folder / f"train/{name}").mkdir() for name in ("oak", "elm")],
+            "train: holds no image of elm, oak; add some, or remove the class",
+        ),
         (lambda folder: [image.unlink() for image in folder.glob("test/*/*")], "test: holds no image; accepted is"),
         (
             lambda folder: (folder / "train/readme.txt").touch(),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.data.prepare import prepare, split_rows
+from pipeline.data.prepare import prepare, require_preparable, split_rows
 from pipeline.data.store import SPLITS, Store
 from pipeline.errors import UserError
 from pipeline.params import Data
@@ -135,20 +135,52 @@ def test_a_rare_class_keeps_most_of_its_images_to_train_on(tmp_path: Path) -> No
     assert found == {"train": [181, 9], "val": [19, 1], "test": [20, 5]}
 
 
-def test_classes_that_validation_or_test_do_not_show_are_named_with_their_sizes(
+def test_classes_with_few_training_images_or_none_for_validation_or_the_test_are_named_with_their_sizes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rare = {f"rare{number:02d}": 1 + number % 2 for number in range(12)}
     folder = write_squares(tmp_path / "images", train={"common": 100, **rare}, test={"common": 5, "rare03": 1})
     prepared(folder, validation_images=5)
-    validation, test, _ = capsys.readouterr().out.splitlines()
-    assert validation == (
-        "prepare: 12 of 13 classes get no validation image, as they have too few (in parentheses): rare00 (1), "
-        "rare01 (2), rare02 (1), rare03 (2), rare04 (1), rare05 (2), rare06 (1), rare07 (2), rare08 (1), rare09 (2) "
-        "and 2 more"
+    training, validation, test, _ = capsys.readouterr().out.splitlines()
+    names = (
+        "rare00 (1), rare01 (2), rare02 (1), rare03 (2), rare04 (1), rare05 (2), rare06 (1), rare07 (2), rare08 (1), "
+        "rare09 (2) and 2 more"
     )
-    assert test.startswith("prepare: 11 of 13 classes get no test image, as they have too few")
+    assert training.startswith("prepare: 12 of 13 classes have fewer than 10 training images, ")
+    assert validation.startswith("prepare: 12 of 13 classes get no validation image: ")
+    assert training.endswith(names)
+    assert validation.endswith(names)
+    assert test.startswith("prepare: 11 of 13 classes get no test image: ")
     assert "rare00 (0), rare01 (0), rare02 (0), rare04 (0)" in test
+
+
+def test_of_sufficient_classes_nothing_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_squares(tmp_path / "images", train={"ash": 11, "birch": 11}, test={"ash": 1, "birch": 1})
+    prepared(folder, validation_images=2)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("prepare: 24 images; needed: ")
+
+
+def test_folders_that_are_not_read_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = {"ash": 11, "birch": 11}
+    folder = write_squares(tmp_path / "images", train=sizes, test=sizes, val=sizes, extra=sizes)
+    prepared(folder, validation_images=2)
+    line, _ = capsys.readouterr().out.splitlines()
+    assert line == (
+        f"prepare: {folder}: not read is extra, val; accepted is train/ and test/, "
+        "and validation images are taken from train/"
+    )
+
+
+def test_a_folder_that_cannot_be_prepared_is_refused_before_params_yaml_is_written(tmp_path: Path) -> None:
+    folder = write_squares(tmp_path / "images", train={"ash": 6, "birch": 6}, test={"ash": 2, "birch": 2})
+    own = settings(folder=str(folder), dataset="trees", train_images=None, test_images=None, validation_images=11)
+    with pytest.raises(UserError, match=r"accepted is at most 10, .* a tenth of all is 1"):
+        require_preparable(own)
+    require_preparable(own.model_copy(update={"validation_images": 10}))
+    (folder / "train/birch").rename(folder / "birch")
+    with pytest.raises(UserError, match="images/train: holds one class, ash; accepted are at least two"):
+        require_preparable(own)
 
 
 def test_one_class_alone_is_refused_by_name(tmp_path: Path) -> None:

@@ -17,12 +17,13 @@ from pipeline.data.decoding_workers import Outcome, PixelSums, Rows, Writer, out
 from pipeline.data.sources import Images, RawImages, few
 from pipeline.data.store import ARRAYS, Meta, Skipped, SplitName, checksum, store_bytes
 from pipeline.errors import UserError
-from pipeline.params import Data
+from pipeline.params import DATASETS, Data
 from pipeline.runtime.cores import usable_cores
 from pipeline.runtime.files import replacing_folder, write_json
 from pipeline.runtime.locks import locked
 
 SKIPPED_SHARE = 0.01  # of a split's images, at most
+FEW_TO_LEARN = 10  # training images of a class
 
 Counts = NDArray[np.intp]  # of images, by class
 
@@ -45,15 +46,8 @@ def prepare(data: Data, out: Path, workers: int | None = None) -> None:
                 return
         raw = sources.load(data)
         rows = split_rows(data, raw.train.labels, raw.test.labels)
-        for title, split, taken in (("validation", raw.train, rows["val"]), ("test", raw.test, rows["test"])):
-            sizes, shares = (
-                np.bincount(labels, minlength=len(raw.classes)) for labels in (split.labels, split.labels[taken])
-            )
-            if names := [f"{raw.classes[label]} ({sizes[label]})" for label in np.flatnonzero(shares == 0)]:
-                print(
-                    f"prepare: {len(names)} of {len(raw.classes)} classes get no {title} image, as they have too few "
-                    f"(in parentheses): {few(names)}"
-                )
+        for note in [*raw.notes, *_thin_classes(raw, rows)]:
+            print(f"prepare: {note}")
         images = sum(map(len, rows.values()))
         needed_bytes = store_bytes(images, data.image_size, raw.channels)
         with _refusals(out, needed_bytes):
@@ -61,6 +55,28 @@ def prepare(data: Data, out: Path, workers: int | None = None) -> None:
                 print(f"prepare: {images} images; {destination.require_space(out, needed_bytes)}", flush=True)
                 _write_store(store, data, raw, rows, most_bytes, workers)
             destination.remember(out, key)
+
+
+def require_preparable(data: Data) -> None:
+    """Raise UserError where a folder of somebody's own images, as it is listed, cannot be prepared as `data` says."""
+    if data.folder is not None and data.dataset not in DATASETS:
+        raw = sources.load(data)
+        split_rows(data, raw.train.labels, raw.test.labels)
+
+
+def _thin_classes(raw: RawImages, rows: Rows) -> Iterator[str]:
+    """Say which classes have few images to train on, and which have none for validation or for the test."""
+    of_split: dict[SplitName, Images] = {"train": raw.train, "val": raw.train, "test": raw.test}
+    counts = {split: np.bincount(of_split[split].labels[of], minlength=len(raw.classes)) for split, of in rows.items()}
+    kinds: tuple[tuple[SplitName, int, str], ...] = (
+        ("train", FEW_TO_LEARN, f"have fewer than {FEW_TO_LEARN} training images, too few to learn much from"),
+        ("val", 1, "get no validation image: the validation error says nothing of them"),
+        ("test", 1, "get no test image: the test error says nothing of them"),
+    )
+    for split, least, what in kinds:
+        there = np.bincount(of_split[split].labels, minlength=len(raw.classes))
+        if names := [f"{raw.classes[label]} ({there[label]})" for label in np.flatnonzero(counts[split] < least)]:
+            yield f"{len(names)} of {len(raw.classes)} classes {what} (in parentheses, how many there are): {few(names)}"
 
 
 @contextmanager
@@ -117,7 +133,8 @@ def _image_counts(data: Data, sizes: Counts, test_sizes: Counts) -> tuple[int, i
     if left < classes:
         raise UserError(
             f"data.validation_images = {data.validation_images}: accepted is at most {available - classes}, "
-            f"which leaves one image of each of the {classes} classes to train on"
+            f"which leaves one image of each of the {classes} classes to train on; a tenth of all is "
+            f"{max(1, available // 10)}"
         )
     if train > left:
         raise UserError(

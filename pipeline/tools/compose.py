@@ -53,8 +53,10 @@ def checked_report(_root_: Any) -> str:
     try:
         data = params.validate(OmegaConf.to_container(values, resolve=True), "conf").data
         from pipeline.data.destination import require_replaceable
+        from pipeline.data.prepare import require_preparable
 
         require_replaceable(paths.data(data.dataset), data)
+        require_preparable(data)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

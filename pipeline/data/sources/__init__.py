@@ -71,6 +71,7 @@ class RawImages:
     channels: Literal[1, 3]  # gray or RGB
     classes: list[str]  # the name of each label
     sources: dict[str, str]  # SHA-256 of each source file, where they are known before the images are read
+    notes: Sequence[str] = ()  # what a user should know of what was found
 
 
 class Contents(NamedTuple):
@@ -134,8 +135,6 @@ def load(data: Data) -> RawImages:
         own = folder.load(place)
         if data.dataset == "cifar10":
             cifar10.require_copy(own, place)
-        if len(own.classes) == 1:
-            raise UserError(f"{place / 'train'}: holds one class, {own.classes[0]}; accepted are at least two")
         return own
     if data.dataset not in PUBLISHED:
         raise UserError(

@@ -1,5 +1,6 @@
 """Reads anyone's images from <folder>/train/<class>/<image> and <folder>/test/<class>/<image>, each of any size."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,10 @@ from numpy.typing import NDArray
 from pipeline.data.sources import MOST_BYTES, Loaded, RawImages, decoding, entries, few, printable
 from pipeline.errors import UserError
 
+SPLITS = ("train", "test")
 LAYOUT = "accepted is train/<class>/<image> and test/<class>/<image>"
+VALIDATION = "validation images are taken from train/"
+VALIDATION_FOLDERS = ("val", "valid", "validation")
 
 
 @dataclass(frozen=True)
@@ -30,21 +34,29 @@ class Files:
 def load(folder: Path) -> RawImages:
     """Return the images of a folder, with classes numbered by name. Raises UserError at anything but the layout."""
     classes = [entry.name for entry in entries(folder / "train", LAYOUT)]
+    if len(classes) == 1:
+        raise UserError(f"{folder / 'train'}: holds one class, {printable(classes[0])}; accepted are at least two")
+    if others := [name for name in VALIDATION_FOLDERS if (folder / name).is_dir() and not (folder / "test").exists()]:
+        raise UserError(f"{folder}: has {others[0]}/ and no test/; call it test/, as {VALIDATION}")
     labels = {name: label for label, name in enumerate(classes)}
-    train, test = (_files(folder, split, labels) for split in ("train", "test"))
-    without = sorted(set(range(len(classes))) - set(train.labels.tolist()))
-    if without:
-        raise UserError(f"{folder / 'train' / classes[without[0]]}: holds no image; add some, or remove the class")
-    return RawImages(train, test, 3, [printable(name) for name in classes], {})
+    train, test = (_files(folder, split, labels) for split in SPLITS)
+    if without := sorted(set(range(len(classes))) - set(train.labels.tolist())):
+        names = few([printable(classes[label]) for label in without])
+        raise UserError(f"{folder / 'train'}: holds no image of {names}; add some, or remove the class")
+    unread = [entry.name for entry in os.scandir(folder) if entry.name not in SPLITS and entry.name[0] != "."]
+    notes = [f"{folder}: not read is {few([*map(printable, sorted(unread))])}; accepted is train/ and test/, and {VALIDATION}"] if unread else []
+    return RawImages(train, test, 3, [printable(name) for name in classes], {}, notes)
 
 
 def _files(folder: Path, split: str, labels: dict[str, int]) -> Files:
     names, found = [], []
-    for entry in entries(folder / split, LAYOUT):
-        if entry.name not in labels:
-            raise UserError(
-                f"{entry.path}: {folder / 'train'} has no such class; accepted is one of {few(list(labels))}"
-            )
+    classes = entries(folder / split, LAYOUT)
+    if unknown := [printable(entry.name) for entry in classes if entry.name not in labels]:
+        known = few([*map(printable, labels)])
+        raise UserError(
+            f"{folder / split}: holds {few(unknown)}, which {folder / 'train'} has not; accepted is one of {known}"
+        )
+    for entry in classes:
         for image in entries(Path(entry.path), LAYOUT, folders=False):
             names.append(f"{split}/{entry.name}/{image.name}")
             found.append(labels[entry.name])
