@@ -262,7 +262,8 @@ def _train_batch(study: optuna.Study, subject: Subject, store: Store, done: int)
         work = partial(train_trial, run, dict(trial.params), finished, subject.params.tune, subject.objective)
         tasks.append(Task(str(run), work, run.settings.train.epochs))
     hardware = subject.params.hardware.of_one_process
-    outcomes = run_tasks(tasks, hardware, bytes_of(subject.settings({})), str(subject), "epoch")
+    says, task_bytes = partial(_told, subject.objective), bytes_of(subject.settings({}))
+    outcomes = run_tasks(tasks, hardware, task_bytes, str(subject), "epoch", says, done, subject.params.tune.trials)
     for trial, outcome in zip(asked, outcomes, strict=True):
         for epoch, value in enumerate(outcome.curve, start=1):
             trial.report(value, epoch)
@@ -314,6 +315,14 @@ class Outcome:
     seconds: float
     start_ms: int
     end_ms: int
+
+
+def _told(objective: Objective, outcome: Outcome) -> str:
+    """Return what a finished trial's line says of it."""
+    if outcome.value is None:
+        return f"pruned at epoch {len(outcome.curve)}"
+    what = "validation error {:.1f} %" if objective is LEAST_ERROR else "{:.2f} epochs to the goal"
+    return f"{len(outcome.curve)} epochs, {what.format(outcome.value)}"
 
 
 def train_trial(

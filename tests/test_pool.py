@@ -30,7 +30,7 @@ def hardware(workers: int | None = 2, threads: int = 1) -> Hardware:
 
 
 def run(tasks: list[Task], count: int | None = 2) -> list[object]:
-    return run_tasks(tasks, hardware(count), SMALL, "test", "step")
+    return run_tasks(tasks, hardware(count), SMALL, "test", "step", says=str)
 
 
 # What workers do has to stand in a module.
@@ -42,6 +42,10 @@ def process_id(tell: Tell) -> int:
 
 def value(content: object, tell: Tell) -> object:
     return content
+
+
+def rest(seconds: float, tell: Tell) -> None:
+    time.sleep(seconds)
 
 
 def touch(path: Path, tell: Tell) -> None:
@@ -109,6 +113,24 @@ def test_results_come_in_the_order_of_the_tasks_and_workers_are_kept() -> None:
     assert run([Task(str(number), partial(value, number)) for number in range(5)]) == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_without_a_terminal_each_finished_task_is_one_line(count: int, capsys: pytest.CaptureFixture[str]) -> None:
+    tasks = [Task(f"trial {number}", partial(value, f"error {number} %")) for number in range(3)]
+    run_tasks(tasks, hardware(count), SMALL, "tune", "step", says=str, before=4, total=9)
+    run_tasks(tasks[:1], hardware(count), SMALL, "evaluate", "step")
+    captured = capsys.readouterr()
+    *lines, last = captured.out.splitlines()
+    assert sorted(line.split(" (")[0] for line in lines) == [f"trial {n}: error {n} %, 00:00" for n in range(3)]
+    assert [line.split(" (")[1] for line in lines] == ["5 of 9)", "6 of 9)", "7 of 9)"]
+    assert (last, captured.err) == ("trial 0: 00:00 (1 of 1)", "")
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_tasks_time_is_that_of_its_work(count: int, capsys: pytest.CaptureFixture[str]) -> None:
+    run_tasks([Task("x", partial(rest, 1.2)), Task("y", process_id)], hardware(count), SMALL, "test", "step")
+    assert "x: 00:01 (" in capsys.readouterr().out
+
+
 def test_one_worker_is_this_process() -> None:
     assert run([Task("x", process_id)], count=1) == [os.getpid()]
     assert run([]) == []
@@ -164,9 +186,9 @@ def test_a_task_that_another_process_is_at_is_postponed_and_not_waited_for(
             Task("free", partial(touch, free)),
         ]
         assert run(tasks, count)[0] == "done"
-    ended = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    ended = [line.split(":")[0] for line in capsys.readouterr().out.splitlines()]
     assert ended[0] == "free"  # the second one lets the holder go, and may be heard of after the task that waits for it
-    assert sorted(ended) == ["free", "free", "held:"]
+    assert sorted(ended) == ["free", "free", "held"]
 
 
 @pytest.mark.slow

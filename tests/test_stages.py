@@ -38,6 +38,7 @@ def refusal(stage: str, capsys: pytest.CaptureFixture[str]) -> str:
         *((stage, {"hardware": GPU}, "hardware.accelerator = 'gpu': no GPU can be used here (torch") for stage in ALL),
         *((stage, {"widht": 1}, "params.yaml: widht: unknown key") for stage in (*ALL, "report")),
         *((stage, {}, "prepared/fashion_mnist/meta.json: cannot be read (No such file") for stage in ALL[2:]),
+        ("report", {}, "runs/smoke/evaluation: no variant of params.yaml is evaluated there; run `dvc repro evaluate`"),
     ],
 )
 def test_what_a_stage_cannot_work_with_is_named_before_its_work(
@@ -61,6 +62,22 @@ def test_a_place_that_cannot_be_written_is_named(
     make_store(workplace / "prepared/fashion_mnist")
     (workplace / "runs").write_text("a file where a folder has to be")
     assert refusal(stage, capsys).startswith("runs/smoke/")
+
+
+@pytest.mark.parametrize(
+    ("stage", "message"),
+    [
+        ("train", "runs/smoke/tune/baseline/best.yaml: is not there, and tuned takes its values; run `dvc repro tune`"),
+        ("evaluate", "runs/smoke/train/baseline/seed-0/run.json: cannot be read"),
+    ],
+)
+def test_what_the_stage_before_has_not_written_is_named(
+    workplace: Path, capsys: pytest.CaptureFixture[str], stage: str, message: str
+) -> None:
+    write_params(workplace, tiny_params().model_dump())
+    make_store(workplace / "prepared/fashion_mnist")
+    (workplace / "runs/smoke/train").mkdir(parents=True)
+    assert refusal(stage, capsys).startswith(message)
 
 
 @pytest.mark.parametrize("command", [["pipeline", "check"], ["stages.train"]])

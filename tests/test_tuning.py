@@ -72,6 +72,17 @@ def test_trial_0_has_the_papers_values_and_tuned_trains_with_the_best_trials_and
     assert tuned.model_copy(update={"train": baseline.train}) == baseline
 
 
+def test_each_finished_trial_is_one_line_with_its_error_and_its_place_among_all(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tuning.tune_variant(tiny_params(tune=TUNE | {"trials": 2}), "baseline")
+    lines = [re.sub(r"\d\d:\d\d", "time", line) for line in capsys.readouterr().out.splitlines()]
+    assert lines == [
+        f"smoke baseline trial {n}, seed 5: 2 epochs, validation error {value:.1f} %, time ({n + 1} of 2)"
+        for n, value in enumerate(trials()["value"])
+    ]
+
+
 def test_a_study_says_what_it_is_about_and_other_settings_make_another_one(store: Store) -> None:
     tuning.tune_variant(tiny_params(tune=TUNE | {"trials": 1}), "baseline")
     first = study()

@@ -74,8 +74,20 @@ class _Worker:
     task: int | None = None  # its number
 
 
-def run_tasks(tasks: Sequence[Task], hardware: Hardware, task_bytes: int, title: str, unit: str) -> list[Any]:
+def run_tasks(
+    tasks: Sequence[Task],
+    hardware: Hardware,
+    task_bytes: int,
+    title: str,
+    unit: str,
+    says: Callable[[Any], str] = lambda result: "",
+    before: int = 0,
+    total: int | None = None,
+) -> list[Any]:
     """Run all tasks, each of which takes so many bytes of memory; returns what each returned, in their order.
+
+    The line of a finished task holds what `says` makes of its result, and counts it among `total` (by default these
+    tasks), of which `before` were finished earlier.
 
     As many run side by side as `worker_count` says; where that is one, in this process. A task that another process is
     at (Busy) is postponed. All pools of a machine share its slots. Raises the first UserError or OSError of a task once
@@ -85,15 +97,18 @@ def run_tasks(tasks: Sequence[Task], hardware: Hardware, task_bytes: int, title:
         return []
     workers, slots = min(worker_count(hardware, task_bytes), len(tasks)), slot_count(hardware)
     slots = max(slots, hardware.workers or 1)
-    with _Bar(tasks, title, unit) as bar:
+    with _Bar(tasks, title, unit, says, before, total or len(tasks)) as bar:
         return _here(tasks, slots, bar) if workers == 1 else _Pool(tasks, workers, slots, bar).results()
 
 
 class _Bar:
     """One bar for all tasks; where standard error is no terminal, one line for each finished task."""
 
-    def __init__(self, tasks: Sequence[Task], title: str, unit: str) -> None:
-        self._tasks, self._finished, self._left = tasks, 0, [task.steps for task in tasks]
+    def __init__(
+        self, tasks: Sequence[Task], title: str, unit: str, says: Callable[[Any], str], before: int, total: int
+    ) -> None:
+        self._tasks, self._says, self._left = tasks, says, [task.steps for task in tasks]
+        self._finished, self._total = before, total
         self._quiet = launcher.rank() != 0  # of processes that do the same tasks together, the first one speaks
         self._bar = tqdm(total=sum(self._left), desc=title, unit=unit, disable=self._quiet or None, mininterval=1)
 
@@ -108,17 +123,17 @@ class _Bar:
         self._left[task] -= steps
         self._bar.update(steps)
 
-    def finish(self, task: int, result: Any) -> None:
+    def finish(self, task: int, result: Any, seconds: float) -> None:
         self.advance(task, self._left[task])
         self._finished += 1
         self._show()
         if not self._quiet:
-            told = f": {result}" if isinstance(result, str) else ""
-            tqdm.write(f"{self._tasks[task].name}{told} ({self._finished} of {len(self._tasks)})")
+            told = ", ".join(part for part in (self._says(result), tqdm.format_interval(seconds)) if part)
+            tqdm.write(f"{self._tasks[task].name}: {told} ({self._finished} of {self._total})")
             sys.stdout.flush()
 
     def _show(self) -> None:
-        self._bar.set_postfix_str(f"{self._finished} of {len(self._tasks)} done")
+        self._bar.set_postfix_str(f"{self._finished} of {self._total} done")
 
 
 def _here(tasks: Sequence[Task], slots: int, bar: _Bar) -> list[Any]:
@@ -128,8 +143,9 @@ def _here(tasks: Sequence[Task], slots: int, bar: _Bar) -> list[Any]:
         number = waiting.popleft()
         try:
             with nullcontext() if launcher.launched() else _slot(slots):  # a group's first process waits for no other
+                begun = time.monotonic()
                 results[number] = tasks[number].work(lambda steps: bar.advance(number, steps))  # noqa: B023
-            bar.finish(number, results[number])
+            bar.finish(number, results[number], time.monotonic() - begun)
         except Busy:
             waiting.append(number)
             time.sleep(LOOK_S)
@@ -206,8 +222,8 @@ class _Pool:
                 self._bar.advance(number, content)
                 return
             case "done":
-                self._results[number] = content
-                self._bar.finish(number, content)
+                self._results[number], seconds = content
+                self._bar.finish(number, self._results[number], seconds)
             case "busy":
                 self._postponed[number] = time.monotonic() + LOOK_S
             case "stopped":  # by a signal to this worker alone: one to all of them ends this process, too
@@ -263,7 +279,8 @@ def _serve(pipe: Connection, slots: int) -> None:
 def _outcome(work: Callable[[Tell], Any], tell: Tell, slots: int) -> tuple[str, Any]:
     try:
         with _slot(slots):
-            return "done", work(tell)
+            begun = time.monotonic()
+            return "done", (work(tell), time.monotonic() - begun)
     except Busy:
         return "busy", None
     except (BrokenPipeError, Stopped):

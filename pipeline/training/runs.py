@@ -30,6 +30,8 @@ def variant_settings(params: Params, name: str) -> Settings:
         return params.settings(name)
     path = paths.tune(params.scale, study) / "best.yaml"
     verify(path)
+    if not path.exists():
+        raise UserError(f"{path}: is not there, and {name} takes its values; run `dvc repro tune`")
     best = read_yaml(path)
     if not isinstance(best, dict) or set(best) != {"train"}:
         raise UserError(f"{path}: accepted is one key, train, as the tune stage writes it; run it again")
@@ -61,7 +63,7 @@ def train_all(params: Params) -> None:
     if pending:
         tasks = [Task(str(run), partial(train_one, run), run.settings.train.epochs) for run in pending]
         largest = max(bytes_of(run.settings) for run in pending)
-        run_tasks(tasks, params.hardware, largest, f"{params.scale} train", "epoch")
+        run_tasks(tasks, params.hardware, largest, f"{params.scale} train", "epoch", says=str)
     runs = [run for name in params.variants for run in variant_runs(params, name)]
     if distributed.is_global_zero():
         for run in runs:
