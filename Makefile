@@ -78,11 +78,12 @@ new-environment:
 	@$(PYTHON) -m venv $(VENV) && $(VENV)/bin/python -m pip --version >/dev/null || { rm -rf $(VENV); echo "error:\
 	  $(PYTHON) cannot make a virtual environment; on Debian and Ubuntu run: sudo apt install python3-venv" >&2; exit 2; }
 
-# A torch that is there already is kept if it is of the pinned version, whatever its build (CPU or CUDA).
+# A torch that is there already is kept if it is of the pinned version, whatever its build (CPU or CUDA). pip shows its
+# progress, since this downloads gigabytes.
 $(VENV)/.installed: pyproject.toml constraints.txt $(NEW_ENVIRONMENT)
-	python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	python -m pip install --disable-pip-version-check -c constraints.txt -e .
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,cluster]"
+	python -m pip install --disable-pip-version-check -c constraints.txt -e ".[dev,cluster]"
 	@touch $@

@@ -9,7 +9,7 @@ example: alexnet plan scale=cifar10
 import argparse
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from pipeline import params, paths
 from pipeline.errors import UserError
@@ -151,6 +151,19 @@ def export(run: str | None, format: str, out: str | None, crops: int) -> None:
     print(export(run, format, out, crops))
 
 
+def completion(shell: str) -> None:
+    """Print what makes a shell complete commands, options and file names on Tab.
+
+    bash looks for it where the example puts it, zsh in a folder of its `fpath` under the name `_alexnet`, and fish in
+    ~/.config/fish/completions/alexnet.fish.
+
+    example: alexnet completion bash > ~/.local/share/bash-completion/completions/alexnet
+    """
+    import shtab
+
+    print(shtab.complete(command_line(shtab.FILE), shell))
+
+
 class Parser(argparse.ArgumentParser):
     """Reports a mistake in one line, as all commands do."""
 
@@ -158,11 +171,12 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; `{self.prog} --help` says what is accepted")
 
 
-def main() -> None:
+def command_line(of_files: Any = None) -> Parser:
+    """Return the parser of all commands. `of_files` is how shtab has a shell complete the name of a file."""
     parser = Parser("alexnet", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     of = {}
-    for command in (check, plan, submit, sync, ui, compare, recompute, predict, export):
+    for command in (check, plan, submit, sync, ui, compare, recompute, predict, export, completion):
         text = "\n".join(line.removeprefix("    ") for line in str(command.__doc__).splitlines())
         of[command.__name__] = commands.add_parser(
             command.__name__,
@@ -183,14 +197,22 @@ def main() -> None:
     of["recompute"].add_argument(
         "scale", nargs="?", metavar="SCALE", help="a folder of reports/ (default: the report of params.yaml)"
     )
-    of["predict"].add_argument("files", nargs="+", metavar="PHOTO", help="image files of any size")
+    files = [of["predict"].add_argument("files", nargs="+", metavar="PHOTO", help="image files of any size")]
     of["predict"].add_argument("--json", action="store_true", help="for programs")
     of["export"].add_argument("--format", choices=("onnx", "safetensors"), required=True, help="of the file")
-    of["export"].add_argument("--out", metavar="FILE", help="default: alexnet.onnx or alexnet.safetensors")
+    files += [of["export"].add_argument("--out", metavar="FILE", help="default: alexnet.onnx or alexnet.safetensors")]
     for name in ("predict", "export"):
-        of[name].add_argument("--run", help="a run's folder, an exported safetensors file or an MLflow address")
+        run_help = "a run's folder, an exported safetensors file or an MLflow address"
+        files += [of[name].add_argument("--run", help=run_help)]
         of[name].add_argument("--crops", type=int, choices=(1, 10), default=10, help="of each image (default: 10)")
-    arguments = vars(parser.parse_args())
+    of["completion"].add_argument("shell", choices=("bash", "zsh", "fish"), help="that asks")
+    for argument in files:
+        argument.complete = of_files  # type: ignore[attr-defined]
+    return parser
+
+
+def main() -> None:
+    arguments = vars(command_line().parse_args())
     arguments.pop("command")(**arguments)
 
 

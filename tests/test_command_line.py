@@ -10,7 +10,7 @@ import pytest
 import pipeline.__main__ as command_line
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ["check", "plan", "submit", "sync", "ui", "compare", "recompute", "predict", "export"]
+COMMANDS = ["check", "plan", "submit", "sync", "ui", "compare", "recompute", "predict", "export", "completion"]
 
 
 def alexnet(*arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -49,3 +49,33 @@ def test_a_mistake_is_one_line_and_status_2(arguments: list[str], message: str) 
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"error: {message}")
     assert done.stderr.count("\n") == 1
+
+
+COMPLETE = """
+source alexnet.bash
+COMP_WORDS=(alexnet "$@"); COMP_CWORD=$#
+function=$(complete -p alexnet | sed 's/.* -F \\([^ ]*\\) .*/\\1/')
+$function
+printf '%s\\n' "${COMPREPLY[@]}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        (["comp"], ["compare", "completion"]),
+        (["re"], ["recompute"]),
+        (["export", "--for"], ["--format"]),
+        (["export", "--format", ""], ["onnx", "safetensors"]),
+        (["predict", "pho"], ["photo 1.jpg"]),
+        (["predict", "--run", "ru"], ["run.safetensors"]),
+    ],
+)
+def test_bash_completes_commands_options_and_files(tmp_path: Path, words: list[str], completed: list[str]) -> None:
+    (tmp_path / "alexnet.bash").write_text(alexnet("completion", "bash").stdout)
+    for name in ("photo 1.jpg", "run.safetensors"):
+        (tmp_path / name).touch()
+    done = subprocess.run(
+        ["bash", "--norc", "-c", COMPLETE, "bash", *words], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (done.stdout.splitlines(), done.stderr) == (completed, "")

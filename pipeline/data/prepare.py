@@ -76,7 +76,7 @@ def _thin_classes(raw: RawImages, rows: Rows) -> Iterator[str]:
     for split, least, what in kinds:
         there = np.bincount(of_split[split].labels, minlength=len(raw.classes))
         if names := [f"{raw.classes[label]} ({there[label]})" for label in np.flatnonzero(counts[split] < least)]:
-            yield f"{len(names)} of {len(raw.classes)} classes {what} (in parentheses, how many there are): {few(names)}"
+            yield f"{len(names)} of {len(raw.classes)} classes {what} (with all that they have): {few(names)}"
 
 
 @contextmanager

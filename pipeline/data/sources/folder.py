@@ -43,8 +43,9 @@ def load(folder: Path) -> RawImages:
     if without := sorted(set(range(len(classes))) - set(train.labels.tolist())):
         names = few([printable(classes[label]) for label in without])
         raise UserError(f"{folder / 'train'}: holds no image of {names}; add some, or remove the class")
-    unread = [entry.name for entry in os.scandir(folder) if entry.name not in SPLITS and entry.name[0] != "."]
-    notes = [f"{folder}: not read is {few([*map(printable, sorted(unread))])}; accepted is train/ and test/, and {VALIDATION}"] if unread else []
+    unread = sorted(printable(name) for name in os.listdir(folder) if name not in SPLITS and name[0] != ".")
+    read = f"accepted is train/ and test/, and {VALIDATION}"
+    notes = [f"{folder}: not read is {few(unread)}; {read}"] if unread else []
     return RawImages(train, test, 3, [printable(name) for name in classes], {}, notes)
 
 
