@@ -496,6 +496,25 @@ def test_another_budget_or_recipe_is_not_the_papers_experiment_and_cannot_contra
     assert not {"reproduced", "reproduced in direction, not in size", "contradicted"} & set(trained["verdict"])
 
 
+def test_a_report_on_images_of_ones_own_leaves_out_what_these_cannot_test(tmp_path: Path, undrawn: None) -> None:
+    data = fake_params().data.model_dump() | {"dataset": "pets", "folder": "/pets"}
+    params = fake_params(data=data, report="fake_pets")
+    write_fake_runs(tmp_path, params)
+    out = tmp_path / "reports/fake_pets"
+    write_report(params, out, tmp_path, CHECKS)
+    page = (out / "report.md").read_text()
+    meaningless = ["ilsvrc2010", "ilsvrc2012_1cnn", "ilsvrc2012_5cnn", "pretrain_1cnn", "ensemble_7", "fall2009"]
+    meaningless += ["relu_vs_tanh_speed", "lrn_cifar", "two_gpu_time", "lr_three_drops", "nn_4096"]
+    every = section(page, "Every claim of the paper")
+    (told,) = re.findall(r"^Left out are (\d+) claims .*: (`.*`)\. They stand in `claims\.csv`\.$", every, re.MULTILINE)
+    assert (int(told[0]), sorted(re.findall(r"`(\w+)`", told[1]))) == (len(meaningless), sorted(meaningless))
+    for claim in registry().claims:
+        assert page.count(f"`{claim.id}`") == 1 if claim.id in meaningless else f"`{claim.id}`" in every
+        assert (f"| {claim.title} " in every) == (claim.id not in meaningless)
+    assert "ILSVRC-2010" not in section(page, "The errors")
+    assert {claim.id for claim in registry().claims} <= set(pd.read_csv(out / "claims.csv")["id"])
+
+
 def test_a_report_on_other_images_names_these_and_never_the_scales_own(tmp_path: Path, undrawn: None) -> None:
     own = fake_params()
     params = fake_params(data=own.data.model_dump() | {"dataset": "pets", "folder": "/pets"}, report="fake_pets")

@@ -14,7 +14,7 @@ from pipeline.claims.verdicts import Answers, Evidence, Verdict, judge, judge_ex
 from pipeline.paper.claims import EPOCH_MEASURES, RUN_MEASURES, Claim, Figures, Key, Question, Side, Step, registry
 from pipeline.paper.net import full_size_table
 from pipeline.paper.small_nets import SMALL_NETS_EPOCHS
-from pipeline.params import Net, Recipe, Train
+from pipeline.params import DATASETS, Net, Recipe, Train
 
 COLUMNS = [
     *("id", "section", "statement", "metric", "unit", "treatment", "control", "treatment_value", "control_value"),
@@ -124,6 +124,15 @@ def is_paper_experiment(results: Results, claim: Claim) -> bool:
         printed = (params.net, params.recipe, train) == (Net(), Recipe(), Train().model_copy(update=free))
         as_published = exact and printed
     return data.dataset in claim.data and whole and published and as_published
+
+
+def is_beyond(results: Results, claim: Claim) -> bool:
+    """Whether no run on images of somebody's own can test a claim that runs on published data may test.
+
+    Such claims are about the errors on ILSVRC, about other nets, or without any result by whatever run.
+    """
+    elsewhere = claim.kind in ("absolute", "observation") or (claim.kind != "exact" and not _applies(results, claim))
+    return results.params.data.dataset not in DATASETS and elsewhere
 
 
 def _other_variants(results: Results) -> list[Question]:

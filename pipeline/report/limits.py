@@ -1,11 +1,13 @@
 """What the report cannot show and where it departs from the paper, said from the data."""
 
 from collections.abc import Iterator
+from typing import cast
 
 from pipeline.claims.effects import LEVEL
 from pipeline.claims.learning import seeds_that_guess
 from pipeline.claims.results import Results
-from pipeline.claims.table import TOP5_CLASSES, Row
+from pipeline.claims.table import TOP5_CLASSES, Row, is_beyond
+from pipeline.paper.claims import Claim
 from pipeline.paper.net import paper_net
 from pipeline.paper.recipe import both_readings
 from pipeline.params import FRACTIONS, TINY_IMAGENET, TINY_IMAGENET_CLASSES, Recipe, data_title
@@ -116,7 +118,8 @@ def what_it_cannot_show(results: Results, claims: list[Row]) -> list[str]:
     ]
     reasons = {"not run at this scale": "are not tested here", "cannot be run": "cannot be tested by anyone today"}
     for word, why in reasons.items():
-        if names := [f"`{row.id}`" for row in rows if row.verdict.word == word]:
+        named = [row for row in rows if row.verdict.word == word and not is_beyond(results, cast("Claim", row.claim))]
+        if names := [f"`{row.id}`" for row in named]:
             lines.append(f"Of the paper's {len(rows)} claims {len(names)} {why}: {', '.join(names)}.")
     if count := sum(bool(row.evidence) and not row.evidence[0].on_paper_data for row in rows):
         lines.append(

@@ -79,6 +79,7 @@ def _context(
     params = results.params
     whole_net = params.net.architecture == "alexnet"
     overview = [name for name in OVERVIEW if name in captions]
+    beyond = [claim for claim in registry().claims if table.is_beyond(results, claim)]
     comparisons = COMPARISONS if whole_net else SMALL_COMPARISONS
     return {
         "params": params,
@@ -89,8 +90,9 @@ def _context(
         "others": tables.others(results),
         "tested": tables.tested(claims),
         "computed": tables.computed(claims),
-        "untested": tables.untested(claims),
-        "statements": tables.statements(),
+        "untested": tables.untested(claims, beyond),
+        "beyond": beyond,
+        "statements": tables.statements(beyond),
         "comparisons": [_comparison(results, claims, *section) for section in comparisons],
         "every_variant": variant_tables.every_variant(results),
         "not_learning": variant_tables.what_keeps_from_learning(results),

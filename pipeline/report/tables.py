@@ -8,10 +8,10 @@ from pipeline.claims.effects import Interval, mean_interval
 from pipeline.claims.measures import compare
 from pipeline.claims.results import Results
 from pipeline.claims.table import TOP5_CLASSES, Row
-from pipeline.paper.claims import Key, Side, Views, registry
+from pipeline.paper.claims import Claim, Key, Side, Views, registry
 from pipeline.paper.net import full_size_table, paper_net
 from pipeline.paper.published import published
-from pipeline.params import data_title
+from pipeline.params import DATASETS, data_title
 from pipeline.report.formatting import NOTHING, Notes, between, either, markdown, number, signed, with_interval
 from pipeline.runtime.escaping import escaped, prose
 
@@ -27,7 +27,10 @@ def tops(results: Results) -> dict[Key, str]:
 
 
 def headline(results: Results) -> str:
-    """Return the paper's errors and ours, side by side and without a difference between them."""
+    """Return the paper's errors and ours, side by side and without a difference between them.
+
+    Beside errors on somebody's own images the paper's would mean nothing.
+    """
     ten, single = registry().claim("ten_crop"), registry().claim("ilsvrc2012_1cnn")
     here = f"here ({prose(results.params.title)})"
     rows = []
@@ -47,6 +50,8 @@ def headline(results: Results) -> str:
                 }
             )
     frame = pd.DataFrame(rows)
+    if results.params.data.dataset not in DATASETS:
+        frame = frame[["test error, %", here]]
     return markdown(frame, numbers=frame.columns[1:])
 
 
@@ -104,21 +109,22 @@ def computed(rows: Iterable[Row]) -> str:
     return notes.under(markdown(pd.DataFrame(shown), numbers=("paper", "computed")))
 
 
-def untested(rows: Iterable[Row]) -> str:
-    """Return the claims without a result, each with the reason."""
+def untested(rows: Iterable[Row], beyond: Iterable[Claim] = ()) -> str:
+    """Return the claims without a result, each with the reason, but for those that are beyond any run here."""
     shown = [
         {"claim": row.claim.title, "verdict": row.verdict.word, "reason": prose(row.verdict.reason)}
         for row in rows
-        if row.main and row.tested is None and not row.computed
+        if row.main and row.tested is None and not row.computed and row.claim not in beyond
     ]
     return markdown(pd.DataFrame(shown))
 
 
-def statements() -> str:
-    """Return what each claim says, with its section and its id in claims.csv."""
+def statements(beyond: Iterable[Claim] = ()) -> str:
+    """Return what each claim says, with its section and its id in claims.csv, but for those beyond any run here."""
     shown = [
         {"claim": claim.title, "section": claim.section, "the paper says": claim.statement, "id": f"`{claim.id}`"}
         for claim in registry().claims
+        if claim not in beyond
     ]
     return markdown(pd.DataFrame(shown))
 

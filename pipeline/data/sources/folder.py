@@ -1,6 +1,5 @@
 """Reads anyone's images from <folder>/train/<class>/<image> and <folder>/test/<class>/<image>, each of any size."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,7 +42,9 @@ def load(folder: Path) -> RawImages:
     if without := sorted(set(range(len(classes))) - set(train.labels.tolist())):
         names = few([printable(classes[label]) for label in without])
         raise UserError(f"{folder / 'train'}: holds no image of {names}; add some, or remove the class")
-    unread = sorted(printable(name) for name in os.listdir(folder) if name not in SPLITS and name[0] != ".")
+    unread = sorted(
+        printable(path.name) for path in folder.iterdir() if path.name not in SPLITS and path.name[0] != "."
+    )
     read = f"accepted is train/ and test/, and {VALIDATION}"
     notes = [f"{folder}: not read is {few(unread)}; {read}"] if unread else []
     return RawImages(train, test, 3, [printable(name) for name in classes], {}, notes)
