@@ -1,6 +1,6 @@
 """The tables of the report's sections, each as Markdown made from results and judged rows."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import pandas as pd
 
@@ -8,7 +8,7 @@ from pipeline.claims.effects import Interval, mean_interval
 from pipeline.claims.measures import compare
 from pipeline.claims.results import Results
 from pipeline.claims.table import TOP5_CLASSES, Row
-from pipeline.paper.claims import Claim, Key, Side, Views, registry
+from pipeline.paper.claims import Claim, Key, Question, Side, Views, registry
 from pipeline.paper.net import full_size_table, paper_net
 from pipeline.paper.published import published
 from pipeline.params import DATASETS, data_title
@@ -109,7 +109,7 @@ def computed(rows: Iterable[Row]) -> str:
     return notes.under(markdown(pd.DataFrame(shown), numbers=("paper", "computed")))
 
 
-def untested(rows: Iterable[Row], beyond: Iterable[Claim] = ()) -> str:
+def untested(rows: Iterable[Row], beyond: Collection[Claim | Question] = ()) -> str:
     """Return the claims without a result, each with the reason, but for those that are beyond any run here."""
     shown = [
         {"claim": row.claim.title, "verdict": row.verdict.word, "reason": prose(row.verdict.reason)}
@@ -119,7 +119,7 @@ def untested(rows: Iterable[Row], beyond: Iterable[Claim] = ()) -> str:
     return markdown(pd.DataFrame(shown))
 
 
-def statements(beyond: Iterable[Claim] = ()) -> str:
+def statements(beyond: Collection[Claim | Question] = ()) -> str:
     """Return what each claim says, with its section and its id in claims.csv, but for those beyond any run here."""
     shown = [
         {"claim": claim.title, "section": claim.section, "the paper says": claim.statement, "id": f"`{claim.id}`"}
