@@ -55,6 +55,7 @@ FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 HEARTBEAT_S, GRACE_S = 20, 120  # on a server, a worker that is silent for GRACE_S is taken for dead
 LOOK_S = 5.0  # between two looks at whether the trials of other workers have ended
 NAME_DIGITS = 8  # of a study's identity, in its name: settings that differ make another study
+VALUES = 2  # raised where what a trial is worth is computed otherwise: studies with older values are made again
 RETRIES = 3  # of the values of a dead worker's trial
 # Where the rate alone decides, PED-ANOVA gives it the larger share in half of all studies of 10 complete trials (as a
 # coin would), in 77 % of those of 12, 87 % of 20 and 95 % of 30 (60 simulated studies each).
@@ -78,14 +79,14 @@ class Objective:
         epochs to the goal. A run that missed the goal is worth all its epochs and a fraction that grows with its error.
         """
         error = float(history[self.monitor].iloc[-1]) if facts["status"] == "finished" else 100.0
-        if self is LEAST_ERROR:
+        if self == LEAST_ERROR:  # not `is`: in a worker process it is a copy
             return error
         epochs = int(facts["settings"]["train"]["epochs"])
         return float(len(history)) if facts["stopped"] == "goal" else epochs + error / 100
 
     def hopeless(self, best: float, epoch: int) -> bool:
         """Return whether a trial that is still running at `epoch` can no longer beat the best one."""
-        return self is SOONEST_GOAL and epoch >= best
+        return self == SOONEST_GOAL and epoch >= best
 
 
 LEAST_ERROR = Objective("val_error_top1", "val_error_top1", ("lr", "weight_decay"))
@@ -170,7 +171,7 @@ def tune_variant(params: Params, variant: str) -> None:
         store = Store.open(paths.data(params.data.dataset))
         how = params.tune.model_dump(exclude={"trials", "storage", "studies"})
         run = fingerprint(subject.settings({}), params.tune.seed, store, params.hardware.of_one_process)
-        name = f"{params.scale}/{variant}/{digest([run, how])[:NAME_DIGITS]}"
+        name = f"{params.scale}/{variant}/{digest([VALUES, run, how])[:NAME_DIGITS]}"
         try:
             study = (_share_study if params.tune.on_server else _finish_study)(subject, store, name)
         except (SQLAlchemyError, StorageInternalError) as error:
@@ -321,7 +322,7 @@ def _told(objective: Objective, outcome: Outcome) -> str:
     """Return what a finished trial's line says of it."""
     if outcome.value is None:
         return f"pruned at epoch {len(outcome.curve)}"
-    what = "validation error {:.1f} %" if objective is LEAST_ERROR else "{:.2f} epochs to the goal"
+    what = "validation error {:.1f} %" if objective == LEAST_ERROR else "{:.2f} epochs to the goal"
     return f"{len(outcome.curve)} epochs, {what.format(outcome.value)}"
 
 

@@ -1,4 +1,5 @@
 import os
+import pickle
 import re
 import signal
 
@@ -81,6 +82,26 @@ def test_each_finished_trial_is_one_line_with_its_error_and_its_place_among_all(
         f"smoke baseline trial {n}, seed 5: 2 epochs, validation error {value:.1f} %, time ({n + 1} of 2)"
         for n, value in enumerate(trials()["value"])
     ]
+
+
+@pytest.mark.parametrize(("objective", "worth"), [(tuning.LEAST_ERROR, 30.5), (tuning.SOONEST_GOAL, 2.305)])
+def test_in_a_worker_process_a_trial_is_worth_what_it_is_worth_in_this_one(
+    objective: tuning.Objective, worth: float
+) -> None:
+    history = pd.DataFrame({"val_error_top1": [40.0, 30.5], "train_error_top1": [40.0, 30.5]})
+    facts = {"status": "finished", "stopped": "epochs", "settings": {"train": {"epochs": 2}}}
+    copy = pickle.loads(pickle.dumps(objective))
+    assert copy is not objective
+    for one in (objective, copy):
+        assert one.value(history, facts) == worth
+        assert one.hopeless(best=3, epoch=3) == (objective == tuning.SOONEST_GOAL)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_on_any_number_of_workers_a_trials_value_is_its_last_error(store: Store, workers: int) -> None:
+    hardware = {"accelerator": "cpu", "threads": 1, "workers": workers}
+    tuning.tune_variant(tiny_params(tune=TUNE | {"trials": 2, "batch": 2}, hardware=hardware), "baseline")
+    assert trials()["value"].tolist() == [float(curve.split()[-1]) for curve in trials()["curve"]]
 
 
 def test_a_study_says_what_it_is_about_and_other_settings_make_another_one(store: Store) -> None:
