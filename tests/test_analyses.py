@@ -308,6 +308,15 @@ def test_a_column_that_alone_sees_color_differs_more_than_by_chance(tmp_path: Pa
     assert found["column_2"] == pytest.approx(2 / 3, abs=0.05)  # independent weights: two of three dimensions
     assert found["difference"] == found["column_2"] - found["column_1"]
     assert 0 < found["by_chance"]["mean"] < found["by_chance"]["quantile_95"] < found["difference"]
+    scores, rng = color_score(conv1.weight.detach()).numpy(), np.random.default_rng(1)
+    orders = [rng.permutation(scores) for _ in range(4000)]
+    differences = [abs(order[:half].mean() - order[half:].mean()) for order in orders]
+    assert found["by_chance"]["mean"] == pytest.approx(np.mean(differences), rel=0.05)
+    assert found["by_chance"]["quantile_95"] == pytest.approx(np.quantile(differences, 0.95), rel=0.05)
+    analyzed = [analyze(net, store, CROP_PX, seed, batch_images=7)["gpu_specialisation"] for seed in (0, 0, 1)]
+    assert analyzed[0] == analyzed[1] == found
+    assert analyzed[2]["by_chance"] != found["by_chance"]
+    assert analyzed[2]["difference"] == found["difference"]
 
 
 # ---- together

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -8,10 +9,13 @@ import torch
 from pipeline import paths
 from pipeline.data.loader import one_crop, ten_crops
 from pipeline.data.store import Store
+from pipeline.evaluation.evaluate import evaluate_all
 from pipeline.evaluation.metrics import metrics
 from pipeline.evaluation.predict import class_probabilities, load_net, prediction_table
+from pipeline.runtime.checksums import damage
 from pipeline.training.run import WEIGHTS
 from tests.tiny import COUNTS, CROP_PX, IMAGE_SIZE, numbers, settings
+from tests.tiny_params import tiny_params
 
 
 def test_errors_and_loss_are_sklearns() -> None:
@@ -85,6 +89,18 @@ def test_every_image_of_every_split_is_predicted_and_the_metrics_are_theirs(eval
         mean = np.mean([measured[seed][split][views][metric] for seed in ("0", "1")])
         assert shown.pop(name) == pytest.approx(mean, abs=1e-4)
     assert shown == {"test": {}}
+
+
+def test_a_variants_errors_stand_among_the_metrics_and_its_files_are_protected(evaluated: Store) -> None:
+    shutil.copytree(paths.seed("smoke", "baseline", 0).parent, paths.seed("smoke", "tuned", 0).parent)
+    evaluate_all(tiny_params())
+    shown = json.loads(paths.metrics("smoke").read_text())
+    assert shown["test"] == {"tuned": shown["test_error_top1"]}
+    for name in ("predictions.parquet", "seeds.json"):
+        path = paths.evaluation("smoke", "tuned") / name
+        assert damage(path) is None
+        path.write_bytes(path.read_bytes()[:-1])
+        assert damage(path) is not None
 
 
 def test_the_validation_error_measured_afterwards_is_the_one_that_training_logged(evaluated: Store) -> None:

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 from mlflow.cli import cli
+from scipy import stats
 
 from pipeline import paths
 from pipeline.claims.results import collect
@@ -46,6 +47,11 @@ def test_every_run_is_there_with_its_parameters_tags_and_curves(trained: Store) 
     assert first.data.params["net.norm_layers"] == "['conv1', 'conv2']"
     expected = {"scale": "smoke", "variant": "baseline", "kind": "training", "alexnet.dvc_stage": ""}
     assert expected.items() <= first.data.tags.items()
+    for seed, run in enumerate((first, second)):
+        facts = json.loads((paths.seed("smoke", "baseline", seed) / "run.json").read_text())
+        assert (run.info.start_time, run.info.end_time) == (facts["started_ms"], facts["finished_ms"])
+        assert run.data.tags["mlflow.source.git.commit"] == facts["origin"].get("revision", "")
+        assert run.data.tags["alexnet.stopped"] == facts["stopped"]
     history = pd.read_csv(paths.seed("smoke", "baseline", 0) / "history.csv")
     for name in CURVES:
         curve = client().get_metric_history(first.info.run_id, name)
@@ -138,7 +144,10 @@ def test_the_report_is_a_run_of_its_own_to_which_the_others_link(trained: Store)
     (figures.parent / "report.html").write_text("<p>the report")
     tracking.sync()
     report = next(run for run in stored_runs() if run.data.tags["kind"] == "report")
-    run_id = report.info.run_id
+    run_id, tags = report.info.run_id, report.data.tags
+    assert (report.info.run_name, tags["scale"], tags["variant"]) == ("report smoke", "smoke", "all")
+    written = max(path.stat().st_mtime for path in (figures / "effects.png", figures.parent / "report.html"))
+    assert report.info.end_time == pytest.approx(1000 * written, abs=1)
     assert [file.path for file in client().list_artifacts(run_id)] == ["figures", "report.html"]
     assert [file.path for file in client().list_artifacts(run_id, "figures")] == ["figures/effects.png"]
     first = stored_runs()[0]
@@ -162,9 +171,19 @@ def test_the_model_is_named_registered_and_linked_to_its_errors(evaluated: Store
     linked = {metric.key: (metric.value, metric.dataset_name) for metric in model.metrics}
     assert linked["test_error_top1"] == (run.data.metrics["test_error_top1"], "fashion_mnist test")
     measured = json.loads((paths.evaluation("smoke", "baseline") / "seeds.json").read_text())
-    errors = [measured[seed]["test"]["one_crop"]["error_top1"] for seed in ("0", "1")]
-    assert f"{np.mean(errors):.2f}" in version.description
-    assert "48 images of Fashion-MNIST" in version.description
+    title, variant, trained_on, heading, errors, warning = version.description.split("\n\n")
+    seed = run.data.params["seed"]
+    assert title.startswith("AlexNet at a sixteenth of its width, variant `baseline` of the scale `smoke`, seed")
+    assert (variant, trained_on) == ("baseline", "It was trained on 48 images of Fashion-MNIST.")
+    assert heading.startswith("Top-1 error on the test images")
+    lines = []
+    for views in ("one_crop", "ten_crop"):
+        both = [measured[seed]["test"][views]["error_top1"] for seed in ("0", "1")]
+        half = stats.t.ppf(0.975, df=1) * np.std(both, ddof=1) / np.sqrt(2)
+        own = measured[seed]["test"][views]["error_top1"]
+        lines.append(f"- {views.replace('_', ' ')}: {own:.2f} %; {np.mean(both):.2f} ± {half:.2f} % over 2 seeds")
+    assert errors.splitlines() == lines
+    assert "decide nothing about people" in warning
     assert mlflow.pyfunc.load_model("models:/alexnet-smoke@baseline")
     client().set_tag(run.info.run_id, tracking.SENT, "forgotten")
     assert tracking.sync() == 1
