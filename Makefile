@@ -28,7 +28,7 @@ test-slow: $(VENV)/.installed-dev ## the slow tests, and all that break somethin
 bench: $(VENV)/.installed-dev ## speed beside a peer on the same work; needs an idle machine
 	python -m benchmarks
 
-mutants: $(VENV)/.installed-dev ## whether the tests notice changed numbers; half an hour on two cores
+mutants: $(VENV)/.installed-dev ## whether the tests notice changed numbers; an hour on two cores
 	python -m benchmarks.mutants
 
 # Packages that are there already are used as they are, so that a machine without a network needs no .venv.
