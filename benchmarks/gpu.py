@@ -244,7 +244,9 @@ def reduced(values: dict[str, Any], variants: list[str]) -> dict[str, Any]:
     evaluate = evaluate | {
         key: [name for name in evaluate[key] if name in variants] for key in ("ten_crop", "analyses")
     }
-    return values | {"variants": variants, "tune": tune, "evaluate": evaluate}
+    more = values["more_seeds"]
+    more = more | {"variants": [name for name in more["variants"] if name in variants]}
+    return values | {"variants": variants, "more_seeds": more, "tune": tune, "evaluate": evaluate}
 
 
 def pack(chosen: params.Params, path: Path) -> None:

@@ -257,7 +257,7 @@ def test_folders_and_titles_of_any_name_stand_in_the_comparison_and_its_links(tm
     write_report(fake_params(), tmp_path / "reports" / name, tmp_path)
     text = compare.compare(tmp_path / "reports")
     page = Seen(html_page(text, tmp_path))
-    assert page.cells.count(name) == 2  # the scale's row, and its column
+    assert page.cells.count(name) == 3  # the scale's row, and its columns of claims and questions
     links = [unquote(str(link["href"])) for link in page.every("a") if not str(link["href"]).startswith("#")]
     assert links == [f"{name}/report.md"]
 

@@ -171,10 +171,12 @@ def test_the_model_is_named_registered_and_linked_to_its_errors(evaluated: Store
     linked = {metric.key: (metric.value, metric.dataset_name) for metric in model.metrics}
     assert linked["test_error_top1"] == (run.data.metrics["test_error_top1"], "fashion_mnist test")
     measured = json.loads((paths.evaluation("smoke", "baseline") / "seeds.json").read_text())
-    title, variant, trained_on, heading, errors, warning = version.description.split("\n\n")
+    title, text = version.description.split("\n\n", 1)
+    *_, trained_on, heading, errors, warning = text.split("\n\n")
     seed = run.data.params["seed"]
     assert title.startswith("AlexNet at a sixteenth of its width, variant `baseline` of the scale `smoke`, seed")
-    assert (variant, trained_on) == ("baseline", "It was trained on 48 images of Fashion-MNIST.")
+    assert text.startswith(f"{describe('baseline')}\n\n{trained_on}")
+    assert trained_on == "It was trained on 48 images of Fashion-MNIST."
     assert heading.startswith("Top-1 error on the test images")
     lines = []
     for views in ("one_crop", "ten_crop"):
