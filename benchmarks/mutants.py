@@ -29,6 +29,7 @@ from pipeline.runtime.files import write_text
 SAMPLE = ["*__mutmut_7", *(f"*__mutmut_*{tens}7" for tens in "02468")]  # by the mutant's number within its function
 FOLDER, REPORT, REASONS = Path("mutants"), Path("reports/mutants.md"), Path(__file__).with_suffix(".yaml")
 NOTICED, SURVIVED = ("killed", "timeout", "segfault"), ("survived", "no tests")
+FAILED = (1, 2)  # statuses of pytest: a test failed, a file could not be imported
 PAGE = """# Do the tests notice a wrong number?
 
 Written by `make mutants`. mutmut changes one place of the code at a time (a sign, a constant, a comparison, an \
@@ -68,10 +69,8 @@ def _notice(mutant: str, files: set[str]) -> bool:
     settings = tomllib.loads(Path("pyproject.toml").read_text())["tool"]["mutmut"]["pytest_add_cli_args"]
     command = [sys.executable, "-m", "pytest", "--exitfirst", "--quiet", *settings, *sorted(files)]
     environment = os.environ | {"MUTANT_UNDER_TEST": mutant, "PYTHONPATH": "."}
-    return subprocess.run(command, cwd=FOLDER, env=environment, stdout=subprocess.DEVNULL).returncode in (
-        1,
-        2,
-    )  # 2: import
+    ended = subprocess.run(command, cwd=FOLDER, env=environment, stdout=subprocess.DEVNULL)
+    return ended.returncode in FAILED
 
 
 def write_report(found: dict[str, str]) -> None:

@@ -5,6 +5,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -90,13 +91,19 @@ def store(workplace: Path) -> Store:
     return make_store(workplace / "prepared/fashion_mnist")
 
 
-@pytest.fixture(scope="session")
-def _evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("evaluated")
+@contextmanager
+def _place_with_images(folder: Path) -> Iterator[Path]:
+    """A working directory for a session's fixture, which trains there on tests/tiny.py's store."""
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         alone_in(folder, patch)
         make_store(folder / "prepared/fashion_mnist")
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def _evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    with _place_with_images(tmp_path_factory.mktemp("evaluated")) as folder:
         train_variant(tiny_params(), "baseline")
         evaluate_variant(tiny_params(), "baseline")
     return folder
@@ -121,11 +128,7 @@ def trained(evaluated: Store) -> Store:
 @pytest.fixture(scope="session")
 def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A place where both seeds of the baseline have learned in part and nothing is evaluated. Tests only copy it."""
-    folder = tmp_path_factory.mktemp("learned")
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        alone_in(folder, patch)
-        make_store(folder / "prepared/fashion_mnist")
+    with _place_with_images(tmp_path_factory.mktemp("learned")) as folder:
         train_variant(tiny_params(**LEARNS), "baseline")
     return folder
 
