@@ -155,6 +155,20 @@ def test_the_report_is_a_run_of_its_own_to_which_the_others_link(trained: Store)
     assert client().list_artifacts(first.info.run_id) == []
 
 
+def test_the_report_on_other_images_than_the_scales_own_is_the_one_that_params_yaml_names(trained: Store) -> None:
+    for name, figure in (("smoke", "effects"), ("smoke_trees", "curves")):
+        (paths.report(name) / "figures").mkdir(parents=True)
+        (paths.report(name) / f"figures/{figure}.png").write_bytes(b"a figure")
+    paths.PARAMS.write_text("{scale: smoke, report: smoke_trees}\n")
+    tracking.sync()
+    (report,) = (run for run in stored_runs() if run.data.tags["kind"] == "report")
+    assert report.info.run_name == "report smoke_trees"
+    assert [file.path for file in client().list_artifacts(report.info.run_id, "figures")] == ["figures/curves.png"]
+    paths.PARAMS.write_text("{scale: embedded, report: embedded}\n")
+    tracking.sync()
+    assert "report smoke" in [run.info.run_name for run in stored_runs()]
+
+
 def test_a_description_is_the_variants_sentence_and_section(trained: Store) -> None:
     paths.VARIANTS.parent.mkdir()
     shutil.copy(ROOT / paths.VARIANTS, paths.VARIANTS)

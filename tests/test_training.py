@@ -40,6 +40,16 @@ def test_a_run_leaves_weights_history_and_facts_and_no_checkpoint_and_is_not_tra
     assert (folder / WEIGHTS).stat().st_mtime_ns == written
 
 
+def test_a_run_says_after_which_epochs_its_rate_dropped_and_what_ended_it(store: Store) -> None:
+    fixed = {"schedule": "fixed", "lr_drops": 3, "drop_at": [0.25, 0.5, 0.75]}
+    dropped = train(a_run(store, train={"epochs": 4, **fixed}))
+    assert (facts(dropped)["lr_drops"], facts(dropped)["stopped"]) == ([1, 2, 3], "budget")
+    assert numbers(dropped)["lr"].tolist() == pytest.approx([1e-2, 1e-3, 1e-4, 1e-5])
+    still = {"schedule": "plateau", "patience_epochs": 1, "lr_drops": 1, "lr": 1e-12}  # nothing improves on epoch 1
+    ended = train(a_run(store, train={"epochs": 9, **still}))
+    assert (facts(ended)["lr_drops"], facts(ended)["stopped"], facts(ended)["epochs"]) == ([3], "plateau", 5)
+
+
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(
     trained: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

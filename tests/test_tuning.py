@@ -1,7 +1,9 @@
+import json
 import os
 import pickle
 import re
 import signal
+import socket
 
 import mlflow
 import numpy as np
@@ -68,6 +70,12 @@ def test_trial_0_has_the_papers_values_and_tuned_trains_with_the_best_trials_and
         errors = pd.read_csv(paths.state() / "runs" / run / "history.csv")["val_error_top1"]
         assert value == errors.iloc[-1]
         assert curve == " ".join(f"{error:.2f}" for error in errors)
+    for _, trial in complete.iterrows():
+        folder = paths.state() / "runs" / trial["fingerprint"]
+        history, facts = pd.read_csv(folder / "history.csv"), json.loads((folder / "run.json").read_text())
+        assert trial["seconds"] == pytest.approx(history["seconds"].sum(), abs=0.06)
+        assert (trial["start_ms"], trial["end_ms"]) == (facts["started_ms"], history["time_ms"].iloc[-1])
+        assert re.fullmatch(rf"{re.escape(socket.gethostname())}:\d+", trial["worker"])
     tuned, baseline = variant_settings(params, "tuned"), variant_settings(params, "baseline")
     assert (tuned.train.lr, tuned.train.weight_decay) == (best["lr"], best["weight_decay"])
     assert tuned.model_copy(update={"train": baseline.train}) == baseline

@@ -2,10 +2,10 @@
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MultipleLocator, NullLocator
+from matplotlib.ticker import MultipleLocator
 
 from pipeline.claims.results import Results
-from pipeline.report.figures.style import HERE, PAPER, SMALLEST, WIDTH, Drawn
+from pipeline.report.figures.style import HERE, PAPER, SMALLEST, WIDTH, Drawn, log_x
 from pipeline.report.lineage import fact, members, test_error
 
 INCHES = 6.4
@@ -31,11 +31,7 @@ def lineage(results: Results) -> Drawn:
                 panel.plot(x, net.published_top5, "s", color=PAPER)
                 _name(panel, x, net.published_top5, net.title.replace("ResNet-18", "ResNet-50"))
     for panel in (works, old_works):
-        panel.set_xscale("log")
-        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        panel.xaxis.set_major_formatter("{x:g}")
-        panel.xaxis.set_minor_locator(NullLocator())
-        panel.set_xlabel("multiply-adds of one image, million")
+        log_x(panel, "multiply-adds of one image, million")
     for panel in (years, old_years):
         panel.set_xlim(FIRST_YEAR, LAST_YEAR)
         panel.xaxis.set_major_locator(MultipleLocator(5))

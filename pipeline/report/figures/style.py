@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
+from matplotlib.ticker import LogLocator, NullLocator
 from numpy.typing import NDArray
 
 from pipeline.runtime.escaping import cut, one_line
@@ -76,6 +77,15 @@ def common_legend(figure: Figure, panels: Iterable[Axes], columns: int, side: Si
     legend = figure.legend(list(handles.values()), list(handles), loc=side, ncols=columns)
     for text in legend.get_texts():
         text.set_parse_math(False)
+
+
+def log_x(axes: Axes, label: str) -> None:
+    """Let the horizontal axis be logarithmic over a decade or two, with numbers such as 0.01, 0.02, 0.05."""
+    axes.set_xscale("log")
+    axes.set_xlabel(label)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def show_image(axes: Axes, image: NDArray[np.uint8]) -> None:

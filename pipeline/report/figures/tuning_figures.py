@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 
 from pipeline import paths
 from pipeline.claims.results import TRIAL_COLUMNS, Results, missing_file
@@ -20,6 +20,7 @@ from pipeline.report.figures.style import (
     WIDTH,
     Drawn,
     common_legend,
+    log_x,
 )
 from pipeline.report.formatting import several
 from pipeline.report.tuning_tables import OBJECTIVES
@@ -43,7 +44,7 @@ def landscape(results: Results, study: str) -> Drawn:
     best = complete.sort_values("value", kind="stable").iloc[0]
     figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
     axes = figure.subplots()
-    _rates(axes)
+    log_x(axes, TUNED["lr"])
     alone = objective == GOAL or not (trials["weight_decay"] > 0).all()
     if alone:
         _against_rate(axes, trials, complete, best, own.lr, objective)
@@ -74,7 +75,7 @@ def slices(results: Results, study: str) -> Drawn:
             complete[name], complete["value"], c=complete["number"], s=SIZE, cmap=LATER, edgecolors=INK, linewidths=0.8,
             zorder=3,
         )  # fmt: skip
-    _rates(panels[0])
+    log_x(panels[0], TUNED["lr"])
     panels[0].set_ylabel(OBJECTIVES.get(objective, objective))
     panels[1].sharey(panels[0])
     figure.colorbar(points, ax=panels[:2], label="trial", ticks=MaxNLocator(integer=True))
@@ -89,15 +90,6 @@ def slices(results: Results, study: str) -> Drawn:
         f"({OBJECTIVES.get(objective, objective)}) of {several(len(complete), 'complete trial')}, the darker the later."
         + (f" Importance, as shares by PED-ANOVA: {deciding}." if shares else "")
     )
-
-
-def _rates(axes: Axes) -> None:
-    """Let the horizontal axis be that of learning rates: a decade or two, in numbers as people say them."""
-    axes.set_xscale("log")
-    axes.set_xlabel("learning rate")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _trials(results: Results, study: str) -> tuple[pd.DataFrame, pd.DataFrame]:
