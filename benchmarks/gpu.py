@@ -239,14 +239,13 @@ def finished_variants(runs: dict[str, list["Run"]]) -> list[str]:
 
 def reduced(values: dict[str, Any], variants: list[str]) -> dict[str, Any]:
     """Return the configuration of these variants alone."""
-    tune, evaluate = values["tune"], values["evaluate"]
-    tune = tune | {"studies": [name for name in tune["studies"] if name in variants]}
-    evaluate = evaluate | {
-        key: [name for name in evaluate[key] if name in variants] for key in ("ten_crop", "analyses")
+    evaluate = {
+        key: [name for name in found if name in variants] if isinstance(found, list) else found
+        for key, found in values["evaluate"].items()
     }
     more = values["more_seeds"]
     more = more | {"variants": [name for name in more["variants"] if name in variants]}
-    return values | {"variants": variants, "more_seeds": more, "tune": tune, "evaluate": evaluate}
+    return values | {"variants": variants, "more_seeds": more, "evaluate": evaluate}
 
 
 def pack(chosen: params.Params, path: Path) -> None:

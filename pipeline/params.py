@@ -242,7 +242,6 @@ class Hardware(Strict):
 
 
 class Tune(Strict):
-    studies: list[Name]  # variants; where one trains to a goal, its rate is tuned to get there soonest
     trials: int = Field(ge=0)  # 0: the paper's values are taken over untried
     epochs: int = Field(ge=1)
     seed: int = Field(ge=0)
@@ -367,7 +366,6 @@ class Params(Strict):
             "more_seeds.variants": self.more_seeds.variants,
             "evaluate.ten_crop": self.evaluate.ten_crop,
             "evaluate.analyses": self.evaluate.analyses,
-            "tune.studies": self.tune.studies,
             "variants.*.study": [variant.study for variant in self.variants.values() if variant.study is not None],
         }
         for key, names in lists.items():
@@ -402,10 +400,10 @@ class Params(Strict):
         """Return the same configuration for these seeds of every variant."""
         return self.model_copy(update={"seeds": seeds, "more_seeds": MoreSeeds()})
 
-    def used_studies(self) -> list[str]:
-        """The studies whose values a variant takes over."""
-        names = {variant.study for variant in self.variants.values()}
-        return [study for study in self.tune.studies if study in names]
+    @property
+    def studies(self) -> list[str]:
+        """The variants whose learning rate is tuned: those whose values a variant takes over."""
+        return list(dict.fromkeys(variant.study for variant in self.variants.values() if variant.study is not None))
 
     def require_variant(self, name: str) -> Variant:
         if name not in self.variants:

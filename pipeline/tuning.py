@@ -155,7 +155,7 @@ class Subject:
 def tune(params: Params) -> None:
     """Write `best.yaml` (what variants take over) and `trials.csv` (every trial) of each study that a variant names."""
     paths.tune(params.scale, "").mkdir(parents=True, exist_ok=True)  # before the work: it may not be writable
-    for study in params.used_studies():
+    for study in params.studies:
         tune_variant(params, study)
 
 
@@ -169,7 +169,7 @@ def tune_variant(params: Params, variant: str) -> None:
     best, trials, importance = subject.paper_values, pd.DataFrame(columns=COLUMNS), pd.DataFrame()
     if params.tune.trials:
         store = Store.open(paths.data(params.data.dataset))
-        how = params.tune.model_dump(exclude={"trials", "storage", "studies"})
+        how = params.tune.model_dump(exclude={"trials", "storage"})
         run = fingerprint(subject.settings({}), params.tune.seed, store, params.hardware.of_one_process)
         name = f"{params.scale}/{variant}/{digest([VALUES, run, how])[:NAME_DIGITS]}"
         try:

@@ -16,7 +16,7 @@ def main() -> None:
     require_accelerator(configuration.hardware.accelerator, configuration.hardware.devices)
     with sync.live():
         tune(configuration)
-    require(*(paths.tune(configuration.scale, study) / "best.yaml" for study in configuration.used_studies()))
+    require(*(paths.tune(configuration.scale, study) / "best.yaml" for study in configuration.studies))
     sync.start()
 
 

@@ -50,7 +50,6 @@ def fake_params(**changes: Any) -> Params:
         "seeds": [0, 1, 2],
         "hardware": {"accelerator": "cpu", "threads": 1},
         "tune": {
-            "studies": ["baseline"],
             "trials": 3,
             "epochs": 2,
             "seed": 0,

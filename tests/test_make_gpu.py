@@ -124,7 +124,7 @@ def test_a_scale_that_was_cut_off_is_a_valid_configuration_of_its_finished_varia
     values = reduced(composed(ROOT / "conf", "scale=embedded_all_gpu"), ["baseline", "tuned", "tanh"])
     chosen = validate(values, "reduced")
     assert list(chosen.variants) == ["baseline", "tuned", "tanh"]
-    assert (chosen.tune.studies, chosen.evaluate.analyses) == (["baseline", "tanh"], ["baseline"])
+    assert (chosen.studies, chosen.evaluate.analyses) == (["baseline", "tanh"], ["baseline"])
 
 
 def test_on_a_gpu_the_scales_train_eight_runs_at_once_and_the_embedded_one_has_eight_seeds() -> None:

@@ -25,9 +25,8 @@ def scale() -> Params:
 def params(scale: Params) -> Params:
     names = ("tuned", "lenet5", "lenet5_tuned", "lenet5_equal_work", "resnet18_tuned")
     variants = {name: scale.variants[name].model_dump() for name in ("baseline", *names)}
-    studies = ["baseline", "lenet5"]
     variants["resnet18_tuned"]["study"] = None
-    return fake_params(variants=variants, tune=fake_params().tune.model_dump() | {"studies": studies})
+    return fake_params(variants=variants)
 
 
 def test_each_net_has_its_own_errors_and_what_was_published_of_it(
@@ -86,7 +85,7 @@ def test_equal_work_is_alexnets_within_three_percent(scale: Params) -> None:
 
 
 def test_variants_of_a_net_differ_in_nothing_but_their_study_and_epochs(scale: Params) -> None:
-    for study in scale.tune.studies[1:]:
+    for study in scale.studies[1:]:
         printed, tuned, equal = (scale.settings(f"{study}{end}") for end in ("", "_tuned", "_equal_work"))
         assert tuned == printed
         assert equal.model_copy(update={"train": printed.train}) == printed

@@ -12,7 +12,6 @@ from tests.clone import ROOT, write_params
 from tests.tiny import COUNTS, IMAGE_SIZE, make_store, settings
 
 TUNE: dict[str, Any] = {  # a study of four trials
-    "studies": ["baseline"],
     "trials": 4,
     "epochs": 2,
     "seed": 5,

@@ -122,7 +122,7 @@ def collect(params: Params, root: Path) -> Results:
                 history.insert(0, "variant", variant)
                 history.insert(1, "seed", seed)
                 histories.append(history)
-    studies = {study: root / paths.tune(params.scale, study) for study in params.used_studies()}
+    studies = {study: root / paths.tune(params.scale, study) for study in params.studies}
     trials = {study: _csv(folder / "trials.csv", TRIAL_COLUMNS, root, missing) for study, folder in studies.items()}
     analyzed = [variant for variant in params.evaluate.analyses if variant in params.variants]
     return Results(

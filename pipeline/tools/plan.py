@@ -121,7 +121,7 @@ def lines_of(params: Params, counts: Counts, costs: Costs) -> list[Line]:
     prepare = [Line("prepare", f"{images:,} images", 1, images / IMAGES_PER_CORE_SECOND)]
     tune, evaluate = [], []
     train: dict[tuple[str, str], Line] = {}  # variants of equal settings share their runs
-    for study in params.tune.studies if params.tune.trials else []:
+    for study in params.studies if params.tune.trials else []:
         cost = costs[cost_key(params.settings(study))]
         trial_s = cost.start_s + params.tune.epochs * cost.epoch_s
         tune.append(Line("tune", study, params.tune.trials, params.tune.trials * trial_s))
