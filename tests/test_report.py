@@ -67,8 +67,8 @@ def read(root: Path, name: str = "report.md") -> str:
     return (root / "reports" / "fake" / name).read_text()
 
 
-def claims(root: Path) -> pd.DataFrame:
-    return pd.read_csv(root / "reports" / "fake" / "claims.csv", dtype={"section": str}).set_index("id")
+def claims(root: Path, name: str = "claims.csv") -> pd.DataFrame:
+    return pd.read_csv(root / "reports" / "fake" / name, dtype={"section": str}).set_index("id")
 
 
 def section(text: str, title: str) -> str:
@@ -184,6 +184,18 @@ def test_the_first_lines_say_what_came_out_for_each_main_ingredient(runs: Path) 
         ends = f"{row['effect']:+.1f} points [{row['low']:.1f}, {row['high']:.1f}] over 3 seeds: *{row['verdict']}*"
         (line,) = [line for line in lines if line.startswith(f"- **{title}**")]
         assert f"{gain} {ends}".replace("-0.0", "0.0").replace("-", "−") in line.replace("-", "−")
+    for name, title in (
+        ("printed_vs_coded", "Printed or coded recipe"),
+        ("tuned_vs_paper", "Tuned or the paper's rate"),
+    ):
+        row = claims(runs, "questions.csv").loc[name]
+        more, (least, greatest) = "more", (row["low"], row["high"])
+        if row["effect"] < 0:
+            more, (least, greatest) = "less", (-row["high"], -row["low"])
+        told = f"`{row['control']}` errs {abs(row['effect']):.1f} points {more} than `{row['treatment']}`"
+        assert f"- **{title}**: {told} [{least:.1f}, {greatest:.1f}] over 3 seeds: *{row['verdict']}*".replace(
+            "-0.0", "0.0"
+        ) in "\n".join(lines).replace("−", "-")
     main = table[~table.index.str.endswith("_top5")]
     trained, arithmetic = main[main["seeds"] > 0], main[(main["seeds"] == 0) & main["effect"].notna()]
     (counts,) = [line for line in lines if line.startswith("- Of the paper's")]

@@ -72,9 +72,15 @@ def _of_claim(row: Row) -> str:
 
 def _of_question(row: Row) -> str:
     answer = "the interval excludes zero" if row.verdict.word == "differs" else "the interval includes zero"
+    mean, low, high = row.effect.mean, row.effect.low, row.effect.high
+    assert mean is not None
+    more = "more"
+    if mean < 0:
+        mean, more = -mean, "less"
+        low, high = (None if end is None else -end for end in (high, low))
     return (
-        f"**{row.claim.title}**: the test error of `{row.control}` minus that of `{row.treatment}` is {_value(row)}: "
-        f"*{row.verdict.word}* ({answer})."
+        f"**{row.claim.title}**: `{row.control}` errs {number(mean, 1)} points {more} than `{row.treatment}`"
+        f"{_ends(low, high, 1)} over {several(row.effect.n, 'seed')}: *{row.verdict.word}* ({answer})."
     )
 
 
@@ -82,9 +88,12 @@ def _value(row: Row) -> str:
     """Return the effect with its interval and number of seeds."""
     ratio = row.unit == "ratio"
     mean = number(row.effect.mean) if ratio else f"{signed(row.effect.mean, 1)} points"
-    digits = 2 if ratio else 1
-    ends = "" if row.effect.low is None else f" [{number(row.effect.low, digits)}, {number(row.effect.high, digits)}]"
+    ends = _ends(row.effect.low, row.effect.high, 2 if ratio else 1)
     return f"{mean}{ends} over {several(row.effect.n, 'seed')}".replace("-", "−")
+
+
+def _ends(low: float | None, high: float | None, digits: int) -> str:
+    return "" if low is None else f" [{number(low, digits)}, {number(high, digits)}]".replace("-", "−")
 
 
 def _counts(claims: list[Row]) -> str:
