@@ -11,7 +11,9 @@ from ruamel.yaml import YAML
 from pipeline.claims.table import COLUMNS
 from pipeline.claims.verdicts import CLAIM_WORDS
 from pipeline.paper.claims import registry
+from pipeline.params import read_yaml
 from pipeline.tools.compare import compare, write
+from pipeline.tools.findings import FINDINGS, findings
 
 TESTED = {
     "lrn_imagenet": ("-1.85", "-3.0053", "-0.6947", "3", "too noisy to say", "about 5 seeds …; † the interval …"),
@@ -230,6 +232,61 @@ def test_written_twice_it_is_the_same_file(reports: Path) -> None:
     write(reports)
     assert (reports / "README.md").read_bytes() == first == compare(reports).encode()
     assert not list(reports.glob(".*"))
+
+
+QUESTION = "printed_vs_coded"
+FACTOR = "relu_vs_tanh_speed"
+
+
+@pytest.fixture
+def tables() -> dict[str, pd.DataFrame]:
+    columns = ["unit", "effect", "low", "high", "verdict"]
+    rows = {
+        QUESTION: ("points", -3.918, -4.6826, -3.1574, "differs"),
+        FACTOR: ("ratio", 1.119, 0.818, float("inf"), "not seen here"),
+    }
+    return {"tiny": pd.DataFrame.from_dict(rows, orient="index", columns=columns)}
+
+
+def write_findings(path: Path, *found: dict[str, Any]) -> Path:
+    with path.open("w") as file:
+        YAML().dump(list(found), file)
+    return path
+
+
+def test_a_sentence_shows_effects_with_their_intervals_and_either_sides_gain(
+    tables: dict[str, pd.DataFrame], tmp_path: Path
+) -> None:
+    says = (
+        f"As coded it gains {{tiny[{QUESTION}]:turned}}, that is {{tiny[{QUESTION}]}}; tanh takes {{tiny[{FACTOR}]}}."
+    )
+    path = write_findings(tmp_path / "findings.yaml", {"says": says, "needs": {}})
+    assert findings(tables, path) == [
+        "As coded it gains 3.9 points [3.2, 4.7], that is −3.9 points [−4.7, −3.2]; tanh takes 1.12 times [0.82, ∞]."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("needs", "stands"),
+    [
+        ({"tiny": {QUESTION: "differs (−)", FACTOR: "not seen here"}}, True),
+        ({"tiny": {QUESTION: "differs (+)", FACTOR: "not seen here"}}, False),
+        ({"tiny": {QUESTION: "differs (−)", FACTOR: "same direction"}}, False),
+        ({"tiny": {"another": "same direction"}}, False),
+        ({"large": {FACTOR: "not seen here"}}, False),
+    ],
+)
+def test_a_sentence_stands_while_all_its_verdicts_do(
+    tables: dict[str, pd.DataFrame], tmp_path: Path, needs: dict[str, Any], stands: bool
+) -> None:
+    path = write_findings(tmp_path / "findings.yaml", {"says": "It is so.", "needs": needs})
+    assert findings(tables, path) == ["It is so."] * stands
+
+
+def test_every_finding_stands_in_the_committed_reports() -> None:
+    page = compare(Path(__file__).parents[1] / "reports")
+    sentences = page.split("## What came out\n")[1].split("\n## ")[0]
+    assert len(re.findall(r"^\d+\. ", sentences, re.MULTILINE)) == len(read_yaml(FINDINGS))
 
 
 def test_the_committed_reports_can_be_compared() -> None:

@@ -18,7 +18,9 @@ from pipeline.params import data_title, net_title, read_yaml
 from pipeline.report.formatting import NOTHING, between, count_of_seeds, markdown, number, signed
 from pipeline.runtime.escaping import code, escaped, prose
 from pipeline.runtime.files import write_text
+from pipeline.tools.findings import findings
 
+START = "start_ratios.csv"  # of benchmarks/start.py
 SMOKE = "smoke"  # proves the plumbing, and says nothing about the paper
 UNITS = {"points": "", "count": "", "ratio": " times", "percent": " %"}
 NUMBERS = ["effect", "low", "high", "seeds"]
@@ -28,9 +30,8 @@ SIDES = {  # of zero (for a ratio: one) on which a verdict says that the effect 
     "opposite direction": "the other",
 }
 NO_DISAGREEMENT = "There is none: no claim is on the paper's side at one scale and on the other side at another."
+FOUND = "Brackets hold 95 % intervals over other seeds and other test images."
 INTRODUCTION = """\
-# The scales side by side
-
 A scale is how large the reproduction is: which images, which net, how many seeds.
 Figures of different scales are about different data and nets, and are not to be subtracted from each other.
 Nor are two scales always independent: a run that both of them list is trained once, and counts in both.
@@ -74,7 +75,14 @@ def compare(reports: Path) -> str:
         if any(question.id in scale.questions.index for scale in scales)
     ]
     untested = [row for claim in registry().claims if (row := _untested(claim, scales))]
-    parts = [INTRODUCTION, markdown(pd.DataFrame(overview), numbers=("seeds",))]
+    tables = {scale.folder.name: pd.concat([scale.claims, scale.questions]) for scale in scales}
+    if (start := reports / START).exists():
+        tables["start"] = pd.read_csv(start, index_col="id")
+    found = findings(tables)
+    parts = ["# The scales side by side"]
+    if found:
+        parts += ["## What came out", FOUND, "\n".join(f"{n}. {text}" for n, text in enumerate(found, 1))]
+    parts += ["## The scales", INTRODUCTION, markdown(pd.DataFrame(overview), numbers=("seeds",))]
     parts += ["## Every claim", LEGEND, markdown(pd.DataFrame(claims), numbers=("paper",))]
     parts += ["## Where scales disagree", "\n".join(_disagreements(scales)) or NO_DISAGREEMENT]
     parts += ["## Every question of this project's own", markdown(pd.DataFrame(questions))]
