@@ -3,6 +3,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ from pipeline import paths
 from pipeline.claims import table as claims_table
 from pipeline.claims.measures import compare
 from pipeline.claims.results import collect
-from pipeline.claims.verdicts import CLAIM_WORDS, QUESTION_WORDS
+from pipeline.claims.verdicts import CLAIM_WORDS, QUESTION_WORDS, Answers, Verdict
 from pipeline.paper.claims import Side, registry
 from pipeline.params import Net, Params, Recipe, Train
 from pipeline.report import render, tables
 from pipeline.report.render import write_report
+from pipeline.report.summary import summary
 from tests.fake_runs import change_metrics, fake_params, mark_failed, write_fake_runs
 
 CHECKS = {"update_rule": True}
@@ -204,6 +206,20 @@ def test_the_first_lines_say_what_came_out_for_each_main_ingredient(runs: Path) 
     assert f"{len(main) - len(trained) - len(arithmetic)} could not be tested" in counts
     for word, count in trained["verdict"].value_counts().items():
         assert f"{count} *{word}*" in counts
+
+
+def test_an_answer_that_the_adjustment_overrules_says_so(params: Params, runs: Path) -> None:
+    results = collect(params, runs)
+    row = next(row for row in claims_table.question_rows(results) if row.id == "printed_vs_coded")
+    assert row.tested
+    sure = replace(row.tested.steps[0], mean=1.0, low=0.8, high=1.2, sd=0.1, pairs=5, image_variance=0.0)
+    for adjusted, word, told in (
+        (0.01, "differs", "(zero is excluded)"),
+        (0.25, "no difference seen", "(zero is not excluded once the number of comparisons is allowed for)"),
+    ):
+        judged = replace(row, tested=Answers((sure,), adjusted, adjusted), verdict=Verdict(word))
+        (line,) = [line for line in summary(results, [], [judged]) if "Printed or coded" in line]
+        assert line.endswith(f"*{word}* {told}.")
 
 
 def test_each_family_of_claims_is_adjusted_by_itself(runs: Path, params: Params) -> None:

@@ -53,7 +53,7 @@ def meaning(row: Row) -> str:
 def _adjusted(row: Row) -> str:
     """Return why an interval that leaves zero out counts as one that holds it."""
     assert row.tested is not None
-    return " once the number of claims is allowed for" if row.tested.marked else ""
+    return " once the number of comparisons is allowed for" if row.tested.marked else ""
 
 
 def _of_claim(row: Row) -> str:
@@ -71,7 +71,7 @@ def _of_claim(row: Row) -> str:
 
 
 def _of_question(row: Row) -> str:
-    answer = "the interval excludes zero" if row.verdict.word == "differs" else "the interval includes zero"
+    answer = "zero is excluded" if row.verdict.word == "differs" else f"zero is not excluded{_adjusted(row)}"
     mean, low, high = row.effect.mean, row.effect.low, row.effect.high
     assert mean is not None
     more = "more"
