@@ -26,7 +26,7 @@ def nameless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def repository(folder: Path, commit: bool = True) -> Path:
-    for name in ("params.yaml", "dvc.lock", "reports/x/report.md"):
+    for name in ("dvc.yaml", "params.yaml", "dvc.lock", "reports/x/report.md"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("as committed")
     identity = ("-c", "user.name=x", "-c", "user.email=x@example.org")
@@ -84,13 +84,13 @@ def test_a_clone_of_another_user_is_named_with_the_remedy_and_its_revision_is_re
     assert revision(folder) == commit
 
 
-def test_the_revision_says_when_the_code_differs_from_it_but_not_when_reports_do(tmp_path: Path) -> None:
+def test_the_revision_says_when_the_code_differs_from_it_but_not_when_what_dvc_writes_does(tmp_path: Path) -> None:
     folder = repository(tmp_path / "clone")
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, check=True, capture_output=True, text=True)
-    for name in ("dvc.lock", "reports/x/report.md"):
+    for name in ("dvc.lock", "params.yaml", "reports/x/report.md"):
         (folder / name).write_text("other")
     assert revision(folder) == head.stdout.strip()
-    (folder / "params.yaml").write_text("other")
+    (folder / "dvc.yaml").write_text("other")
     assert revision(folder) == f"{head.stdout.strip()}+dirty"
 
 

@@ -31,14 +31,13 @@ def git(*command: str, folder: Path = Path()) -> str:
 def revision(folder: Path = Path()) -> str:
     """Return the commit, with `+dirty` if tracked files differ; empty, with a warning, where it is not known.
 
-    The lock and the reports, which `dvc repro` itself writes, do not count. A copy without Git has what this function
-    returned elsewhere in the file REVISION.
+    What DVC itself writes does not count: the reports, the lock, and params.yaml, whose settings every run and report
+    records. A copy without Git has what this function returned elsewhere in the file REVISION.
     """
     try:
         commit = git("rev-parse", "HEAD", folder=folder)
-        changes = git(
-            "status", "--porcelain", "--untracked-files=no", "--", ".", ":!reports", ":!dvc.lock", folder=folder
-        )
+        written = (":!reports", ":!dvc.lock", ":!params.yaml")
+        changes = git("status", "--porcelain", "--untracked-files=no", "--", ".", *written, folder=folder)
     except (OSError, subprocess.CalledProcessError) as error:
         with suppress(FileNotFoundError):
             return (folder / REVISION).read_text().strip()
