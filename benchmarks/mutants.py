@@ -57,7 +57,8 @@ def outcomes() -> dict[str, str]:
         codes = json.loads(path.read_text())["exit_code_by_key"]
         found |= {name: status_by_exit_code[code] for name, code in codes.items()}
     tests = json.loads((FOLDER / "mutmut-stats.json").read_text())["tests_by_mangled_function_name"]
-    survivors = [name for name, status in found.items() if status == "survived"]
+    known = read_yaml(REASONS) or {}
+    survivors = [name for name, status in found.items() if status == "survived" and _change(name) not in known]
     files = [{test.partition("::")[0] for test in tests[name.partition("__mutmut_")[0]]} for name in survivors]
     with ThreadPoolExecutor(usable_cores()) as processes:
         noticed = tqdm(processes.map(_notice, survivors, files), "survivors once more", len(survivors), disable=None)

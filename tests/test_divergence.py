@@ -64,7 +64,8 @@ def test_diverged_runs_are_recorded_the_others_go_on_and_the_report_counts_them(
     write_report(params, Path("reports/smoke"))
     report = Path("reports/smoke/report.md").read_text()
     for seed in (0, 1):
-        assert f"no_dropout, seed {seed}: the run failed at step " in report
+        failure = json.loads((paths.seed("smoke", "no_dropout", seed) / "run.json").read_text())["failure"]
+        assert f"no_dropout, seed {seed}: the run failed at step {failure['step']} (learning rate {LR}," in report
         assert f"baseline, seed {seed}: the run failed" not in report
 
 

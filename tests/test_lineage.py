@@ -202,6 +202,8 @@ def test_it_takes_grey_and_color_images_of_its_least_side_and_none_smaller(archi
     assert model(grey).shape == (2, 3)
     larger = net(architecture, crop_px=67, width=SMALL, classes=3).train()(torch.randn(2, 1, 67, 67))
     assert {tuple(part.shape) for part in (larger if isinstance(larger, tuple) else (larger,))} == {(2, 3)}
+    for crop_px in range(least, least + 40, 3):  # the auxiliary classifiers' inputs have to fit whatever is left
+        net(architecture, crop_px=crop_px, width=SMALL, classes=3).train()(torch.randn(2, 1, crop_px, crop_px))
     if least > 1:
         with pytest.raises(ValidationError, match=f"net.crop_px = {least - 1}: accepted for {architecture} is at"):
             net(architecture, crop_px=least - 1)

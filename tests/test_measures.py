@@ -345,6 +345,14 @@ def test_accuracy_lost_off_the_center_is_held_against_half_and_against_no_crops(
     assert rows["off_centre_without_crops"].evidence[0].sd == pytest.approx(difference.std(ddof=1))
 
 
+def test_what_an_analysis_could_not_measure_is_left_out() -> None:
+    results = made_up(("baseline", "no_crops_no_mirror"))
+    for seed in results.analyses["baseline"]["seeds"].values():
+        seed["off_centre"] = {"reason": "the crop fills the image"}
+    rows = rows_of(results)
+    assert rows["off_centre"].effect.n == rows["off_centre_without_crops"].effect.n == 0
+
+
 def test_divergence_at_other_factors_is_held_against_that_at_one_half(whole_net: dict[str, Row]) -> None:
     by_factor = {f: np.array([kl * (1 + f * number) for number in range(4)]) for f, kl in DIVERGENCES.items()}
     row = whole_net["dropout_test_half"]

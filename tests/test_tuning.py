@@ -4,6 +4,8 @@ import pickle
 import re
 import signal
 import socket
+from datetime import datetime, timedelta
+from pathlib import Path
 
 import mlflow
 import numpy as np
@@ -64,6 +66,7 @@ def test_trial_0_has_the_papers_values_and_tuned_trains_with_the_best_trials_and
     finished = [trial for trial in study().get_trials() if trial.state.name == "COMPLETE"]
     best = min(finished, key=lambda trial: (trial.value, trial.number)).params
     assert read_yaml(paths.tune("smoke", "baseline") / "best.yaml") == {"train": best}
+    assert list(trials()) == tuning.COLUMNS
     assert list(trials()["state"].isin(["COMPLETE", "PRUNED"])) == [True] * 4
     complete = trials().query("state == 'COMPLETE'")
     for value, curve, run in zip(complete["value"], complete["curve"], complete["fingerprint"], strict=True):
@@ -110,6 +113,28 @@ def test_on_any_number_of_workers_a_trials_value_is_its_last_error(store: Store,
     hardware = {"accelerator": "cpu", "threads": 1, "workers": workers}
     tuning.tune_variant(tiny_params(tune=TUNE | {"trials": 2, "batch": 2}, hardware=hardware), "baseline")
     assert trials()["value"].tolist() == [float(curve.split()[-1]) for curve in trials()["curve"]]
+
+
+def test_a_row_of_trials_csv_says_what_came_of_a_trial_that_ended_early() -> None:
+    began, values = datetime(2012, 9, 30, 12), {"lr": 0.02, "weight_decay": 0.001}
+    spaces = {name: optuna.distributions.FloatDistribution(1e-6, 1) for name in values}
+    state, curve = optuna.trial.TrialState.PRUNED, {1: 60.0, 2: 40.5}
+    pruned = optuna.trial.create_trial(state=state, params=values, distributions=spaces, intermediate_values=curve)
+    pruned.datetime_start, pruned.datetime_complete = began, began + timedelta(seconds=90)
+    row = tuning._row(pruned)
+    assert (row["state"], row["value"], row["epochs"], row["curve"]) == ("PRUNED", 40.5, 2, "60.00 40.50")
+    assert (row["seconds"], row["end_ms"] - row["start_ms"]) == (90, 90_000)
+    pruned.set_user_attr("seconds", 12.5)  # of its run, where that is known
+    assert tuning._row(pruned)["seconds"] == 12.5
+
+
+def test_of_an_interrupted_batch_only_what_had_not_ended_is_asked_for_again_with_its_values(workplace: Path) -> None:
+    subject, made = tuning.Subject(tiny_params(tune=TUNE | {"batch": 3}), "baseline"), optuna.create_study()
+    batch, asked = tuning._ask(made, subject, done=0)
+    made.tell(asked[1], 50.0)
+    again, left = tuning._ask(made, subject, done=1)
+    assert (again, [trial.user_attrs["place"] for trial in left]) == (batch, [0, 2])
+    assert [trial.params for trial in left] == [asked[0].params, asked[2].params]
 
 
 def test_a_study_says_what_it_is_about_and_other_settings_make_another_one(store: Store) -> None:
