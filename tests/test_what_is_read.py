@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pipeline import paths, tuning
+from pipeline.claims.learning import seeds_that_ended, seeds_that_guess
 from pipeline.claims.results import collect
 from pipeline.data.loader import WHOLE, Preprocess, train_loader
 from pipeline.data.store import Store
@@ -325,6 +326,7 @@ def test_every_run_shows_its_own_seeds_curves_and_errors_and_the_middle_validati
     assert [record.fingerprint for record in records] == ["net-0", "net-1", "net-2"]
     for seed, record in enumerate(records):
         assert (record.name, record.params["seed"]) == (f"baseline seed {seed}", seed)
+        assert (record.facts["section"], record.end_ms) == ("3", 7 + seed)
         points = {(point.key, point.epoch): point.value for point in record.points}
         assert len(points) == len(record.points)
         history = pd.read_csv(paths.seed("smoke", "baseline", seed) / "history.csv").set_index("epoch")
@@ -336,7 +338,29 @@ def test_every_run_shows_its_own_seeds_curves_and_errors_and_the_middle_validati
             assert points[f"{split}_error_top1{suffix}", 2] == pytest.approx(top1)
             assert points[f"{split}_loss{suffix}", 2] == pytest.approx(loss, abs=1e-6)
         assert record.model_of == (paths.seed("smoke", "baseline", 2) if seed == 2 else None)
-    assert collect(params(), Path()).median_seed("baseline") == 2
+    (out / "analyses.json").write_text('{"seeds": {"0": {}}}')
+    evaluate = params().evaluate.model_copy(update={"analyses": ["baseline"]})
+    results = collect(params().model_copy(update={"evaluate": evaluate}), Path())
+    assert results.median_seed("baseline") == 2
+    assert results.histories.groupby("seed")["lr"].first().to_dict() == {seed: 100 * seed + 1 for seed in ERRORS}
+    assert results.runs.set_index("seed")["finished_ms"].to_dict() == {seed: 7 + seed for seed in ERRORS}
+    assert results.analyses == {"baseline": {"seeds": {"0": {}}}}
+    del measured[1]
+    (out / "seeds.json").write_text(json.dumps(measured))
+    assert f"baseline, seed 1: not in `{out / 'seeds.json'}`" in collect(params(), Path()).missing
+
+
+def test_a_net_that_ends_at_guessing_or_failed_has_not_learned() -> None:
+    params = fake_params()
+    table = errors_frame(["baseline", "no_dropout"], params.seeds)
+    ended = (table["split"] == "test") & (table["views"] == "one_crop") & (table["metric"] == "error_top1")
+    for seed, error in ((0, 94.5), (1, 93.5)):  # of 95 % by a guess; a point less is no learning
+        table.loc[ended & (table["variant"] == "baseline") & (table["seed"] == seed), "value"] = error
+    table = table[~((table["variant"] == "baseline") & (table["seed"] == 2))]
+    status = [("baseline", 0, "finished"), ("baseline", 1, "finished"), ("baseline", 2, "failed")]
+    runs = pd.DataFrame([*status, ("no_dropout", 1, "failed")], columns=["variant", "seed", "status"])
+    results = replace(made_up(params), errors=table, runs=runs, meta={"classes": [str(k) for k in range(20)]})
+    assert (seeds_that_guess(results, "baseline"), seeds_that_ended(results, "baseline")) == ([0, 2], 3)
 
 
 @pytest.mark.parametrize(
