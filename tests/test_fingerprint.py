@@ -7,6 +7,8 @@ import pytest
 
 from pipeline.data.store import Store
 from pipeline.models import MODULES
+from pipeline.paper.net import paper_net
+from pipeline.paper.small_nets import small_nets
 from pipeline.params import Net, Recipe, Settings, Train
 from pipeline.runtime import source_code
 from pipeline.training import fingerprint as module
@@ -78,6 +80,27 @@ def test_every_module_that_training_loads_is_covered_but_those_that_decide_no_nu
     packages = {f"pipeline.{name}" for name in ("data", "paper", "runtime", "training")}
     assert modules - packages - set(DECIDE_NOTHING) == set(code("alexnet"))
     assert {"pipeline.models.alexnet", "pipeline.training.optimizer", "pipeline.data.loader"} <= set(code("alexnet"))
+
+
+@pytest.mark.parametrize("architecture", ["alexnet", "conv_local_13"])
+def test_a_layer_table_decides_the_runs_of_its_own_net_alone(
+    store: Store, monkeypatch: pytest.MonkeyPatch, architecture: str
+) -> None:
+    crop = {"alexnet": 67, "conv_local_13": 24}
+    runs = {
+        name: a_run(store, net={"architecture": name, "crop_px": px, "dropout_layers": []}) for name, px in crop.items()
+    }
+    before = {name: run.fingerprint for name, run in runs.items()}
+    if architecture == "alexnet":
+        net = paper_net()
+        changed = net.model_copy(update={"layers": net.layers[::-1]})
+        monkeypatch.setattr(module, "paper_net", lambda: changed)
+    else:
+        nets = small_nets()
+        changed_nets = nets | {architecture: nets[architecture].model_copy(update={"layers": []})}
+        monkeypatch.setattr(module, "small_nets", lambda: changed_nets)
+    again = {name: fingerprint(run.settings, 0, store, run.hardware) for name, run in runs.items()}
+    assert {name for name in crop if again[name] != before[name]} == {architecture}
 
 
 def test_another_architecture_changes_no_run_of_the_papers_net(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -347,9 +347,10 @@ def test_accuracy_lost_off_the_center_is_held_against_half_and_against_no_crops(
 
 def test_what_an_analysis_could_not_measure_is_left_out() -> None:
     results = made_up(("baseline", "no_crops_no_mirror"))
-    for seed in results.analyses["baseline"]["seeds"].values():
-        seed["off_centre"] = {"reason": "the crop fills the image"}
+    for number, seed in enumerate(results.analyses["baseline"]["seeds"].values()):
+        seed["off_centre"] = {"reason": f"reason {number}"}
     rows = rows_of(results)
+    assert rows["off_centre"].verdict.reason == "reason 0"
     assert rows["off_centre"].effect.n == rows["off_centre_without_crops"].effect.n == 0
 
 

@@ -226,6 +226,15 @@ def test_one_seed_gives_no_interval_and_so_no_word() -> None:
     assert (answer.word, answer.reason) == ("no difference seen", "1 seed: no interval")
 
 
+def test_the_seeds_needed_are_those_of_the_comparison_that_is_least_decided() -> None:
+    clear, noisy = measured(0.1, 0.5, name="a"), measured(0.4, 3.0, name="b")
+    estimate = reason(noisy).split(" (estimate)")[0]
+    assert estimate.startswith("about ")
+    assert not reason(clear).startswith(estimate)
+    for steps in ((clear, noisy), (noisy, clear)):
+        assert reason(*steps).startswith(estimate)
+
+
 def test_an_interval_that_the_adjustment_overrules_is_marked() -> None:
     found = Answers.of([measured(1.2, 1.0)])
     assert found.p_no_effect is not None
