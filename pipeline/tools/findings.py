@@ -29,13 +29,12 @@ class Finding(Strict):
 def findings(tables: Mapping[str, pd.DataFrame], path: Path = FINDINGS) -> list[str]:
     """Return the sentences that are true of these tables: by scale, the rows of its claims and questions by id."""
     figures = {scale: {name: Figure(row) for name, row in rows.iterrows()} for scale, rows in tables.items()}
-    listed = TypeAdapter(list[Finding]).validate_python(read_yaml(path))
-    return [finding.says.format_map(figures) for finding in listed if _stands(finding, tables)]
-
-
-def _stands(finding: Finding, tables: Mapping[str, pd.DataFrame]) -> bool:
     words = {scale: {name: _word(row) for name, row in rows.iterrows()} for scale, rows in tables.items()}
-    return all(needed.items() <= words.get(scale, {}).items() for scale, needed in finding.needs.items())
+    return [
+        finding.says.format_map(figures)
+        for finding in TypeAdapter(list[Finding]).validate_python(read_yaml(path))
+        if all(needed.items() <= words.get(scale, {}).items() for scale, needed in finding.needs.items())
+    ]
 
 
 def _word(row: pd.Series) -> str:
