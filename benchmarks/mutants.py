@@ -3,8 +3,8 @@
 mutmut (https://mutmut.readthedocs.io) makes the changes and picks, for each, the tests that reach the function; its
 settings stand in pyproject.toml. It ascribes what a fixture calls to the first test that uses the fixture: a mutant
 that passed is shown once more to the whole files of its tests. Of each function's mutants the 7th, the 27th, the 47th
-and so on are tried, every time the same, which takes an hour on two cores. `benchmarks/mutants.yaml` says of a mutant
-that no test notices why none should, and reports/mutants.md counts and lists them.
+and so on are tried, every time the same, which takes an hour on two cores. `benchmarks/mutants.yaml` says why no test
+notices a mutant: since it is equivalent, or since none of these tests can. reports/mutants.md counts and lists them.
 """
 
 import json
@@ -34,7 +34,7 @@ PAGE = """# Do the tests notice a wrong number?
 
 Written by `make mutants`. mutmut changes one place of the code at a time (a sign, a constant, a comparison, an \
 argument) and runs the tests that reach it; of its {possible:,} mutants {tried:,} were tried. A mutant that changes \
-nothing that anybody can observe is *equivalent*, and no test can notice it; the reasons stand below.
+nothing that anybody can observe is *equivalent*, and no test can notice it. The reasons stand below.
 
 {table}
 
@@ -57,7 +57,7 @@ def outcomes() -> dict[str, str]:
         codes = json.loads(path.read_text())["exit_code_by_key"]
         found |= {name: status_by_exit_code[code] for name, code in codes.items()}
     tests = json.loads((FOLDER / "mutmut-stats.json").read_text())["tests_by_mangled_function_name"]
-    known = read_yaml(REASONS) or {}
+    known = set().union(*read_yaml(REASONS).values())
     survivors = [name for name, status in found.items() if status == "survived" and _change(name) not in known]
     files = [{test.partition("::")[0] for test in tests[name.partition("__mutmut_")[0]]} for name in survivors]
     with ThreadPoolExecutor(usable_cores()) as processes:
@@ -79,19 +79,18 @@ def write_report(found: dict[str, str]) -> None:
     tried = {name: status for name, status in found.items() if status in (*NOTICED, *SURVIVED)}
     counts: dict[str, Counter[str]] = {}
     survivors = []
-    known = read_yaml(REASONS) or {}
+    known = read_yaml(REASONS)
     for name, status in tried.items():
         of_package = counts.setdefault(name.split(".")[1], Counter())
         change = "" if status in NOTICED else _change(name)
-        reason = known.get(change, "")
         of_package["tried"] += 1
         of_package["noticed"] += status in NOTICED
-        of_package["equivalent"] += bool(reason)
-        if status == "no tests":
-            reason = reason or "no fast test reaches the function"
+        of_package["equivalent"] += change in known["equivalent"]
         if status in SURVIVED:
             where = name.split("__mutmut_")[0].replace("ǁ", ".").removeprefix("pipeline.")
-            survivors.append({"where": where, "change": f"`{change}`", "why no test notices": reason or "–"})
+            reason = "no fast test reaches the function" if status == "no tests" else known["missed"].get(change, "–")
+            reason = f"equivalent: {known['equivalent'][change]}" if change in known["equivalent"] else reason
+            survivors.append({"where": where, "change": f"`{change}`", "why": reason})
     rows = [{"package": package, **count} for package, count in counts.items()]
     total = {"package": "all"} | dict(sum(counts.values(), Counter()))
     table = pd.DataFrame([*rows, total]).fillna(0).astype(dict.fromkeys(("tried", "noticed", "equivalent"), int))

@@ -96,6 +96,11 @@ def test_a_net_that_is_no_number_is_a_failed_run_wherever_that_begins(
     assert not pd.read_csv(folder / "history.csv").isna().any(axis=None)
 
 
+def test_on_a_processor_the_loss_is_looked_at_in_every_step(store: Store) -> None:
+    facts = json.loads((train(a_run(store), [Spoil(0, 0)]) / "run.json").read_text())
+    assert facts["failure"]["step"] == 1  # the next one
+
+
 def unwatched_step(module: Classifier, batch: Any, batch_index: int) -> torch.Tensor:
     x, labels = batch
     loss = torch.nn.functional.cross_entropy(logits := module.net(x), labels)

@@ -145,6 +145,17 @@ def test_googlenet_asks_its_auxiliary_classifiers_in_training_and_adds_three_ten
     assert module.train_metrics.means()["loss"] == pytest.approx(own, rel=1e-5)
 
 
+def test_googlenets_auxiliary_classifiers_average_over_five_by_five_places_or_over_all_that_there_are() -> None:
+    seen: list[tuple[int, int]] = []
+    for crop_px in range(LINEAGE["googlenet"][1], 230, 13):
+        model = on_meta("googlenet", crop_px=crop_px, width=SMALL).train()
+        for classifier in model.classifiers.values():
+            classifier[0].register_forward_pre_hook(lambda layer, x: seen.append((layer.kernel_size, x[0].shape[-1])))
+        model(torch.empty(1, 1, crop_px, crop_px, device="meta"))
+    assert [window for window, _ in seen] == [min(5, side) for _, side in seen]
+    assert {side for _, side in seen} > {2, 4, 5, 14}
+
+
 @pytest.mark.parametrize("architecture", ["vgg11", "vgg16", "resnet18", "resnet34", "resnet50"])
 def test_with_torchvisions_weights_it_gives_torchvisions_answers(architecture: str) -> None:
     models = pytest.importorskip(

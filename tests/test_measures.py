@@ -15,12 +15,12 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from pipeline.claims.measures import compare
+from pipeline.claims.measures import compare, epochs_to
 from pipeline.claims.results import ERROR_COLUMNS, Results
-from pipeline.claims.table import Row, claim_rows, frame, question_rows
+from pipeline.claims.table import Row, claim_rows, frame, is_beyond, question_rows
 from pipeline.claims.verdicts import Answers
-from pipeline.paper.claims import Claim, Question, Side, registry
-from pipeline.params import Net, Recipe, Train, variant_table
+from pipeline.paper.claims import Claim, Question, Registry, Side, registry
+from pipeline.params import Net, Recipe, variant_table
 from tests.fake_runs import fake_params
 
 SEEDS = (3, 5, 8, 9)
@@ -280,6 +280,16 @@ def test_the_gap_is_the_test_error_minus_the_validation_error() -> None:
         assert measured.arms == pytest.approx([val.mean(), test.mean()])
 
 
+@pytest.mark.parametrize(("sure", "said"), [("val", "test"), ("test", "validation")])
+def test_of_two_seeds_too_it_says_which_splits_images_make_the_gap_uncertain(sure: str, said: str) -> None:
+    hard = predictions("baseline")["index"] < 60  # for either seed, and no other image
+    table = predictions("baseline").assign(rank=hard.astype(int))
+    table.loc[table["split"] == sure, "rank"] = 0  # right in every image
+    results = replace(made_up(("baseline",), seeds=[3, 5]), loaded={"baseline": table})
+    sides = (Side(variant="baseline", split="val"), Side(variant="baseline"))
+    assert compare(results, "error", *sides, "top1", limit=True).images == f"{said} images"
+
+
 @pytest.mark.parametrize("name", [*EPOCHS_TO_25, "relu_vs_tanh_speed"])
 def test_epochs_to_25_percent_without_the_ingredient_over_those_with_it(
     whole_net: dict[str, Row], small_nets: dict[str, Row], name: str
@@ -323,6 +333,14 @@ def test_a_run_that_never_gets_there_counts_for_its_own_arm() -> None:
     assert (row.evidence[0].censored.treatment, row.evidence[0].censored.control) == (0, 1)
 
 
+def test_a_variants_further_seeds_have_their_place_also_where_they_have_no_run() -> None:
+    results = made_up(("baseline", "biases_zero"), more_seeds={"variants": ["baseline"], "seeds": [11]})
+    found = epochs_to(results, "epochs_to_25_train_error", "baseline")
+    assert found.drop(11).to_dict() == {seed: soonest("baseline", seed) for seed in SEEDS}
+    assert math.isnan(found[11])
+    assert list(epochs_to(results, "epochs_to_25_train_error", "biases_zero").index) == list(SEEDS)
+
+
 def test_where_no_run_gets_there_that_is_the_reason() -> None:
     late = histories().assign(train_error_top1=25.01)
     row = rows_of(replace(made_up(("baseline", "biases_zero")), histories=late))["bias_one_init"]
@@ -352,6 +370,17 @@ def test_what_an_analysis_could_not_measure_is_left_out() -> None:
     rows = rows_of(results)
     assert rows["off_centre"].verdict.reason == "reason 0"
     assert rows["off_centre"].effect.n == rows["off_centre_without_crops"].effect.n == 0
+
+
+def test_an_analysis_that_one_seed_lacks_or_all_of_them_leaves_out_pairs() -> None:
+    results = made_up(("baseline",))
+    results.analyses["baseline"]["seeds"]["5"]["off_centre"] = {"chance": 95.0}
+    row = rows_of(results)["off_centre"]
+    others = np.delete(50 - lost("baseline"), SEEDS.index(5))
+    assert (row.effect.n, row.left_out, row.effect.mean) == (3, 1, pytest.approx(others.mean()))
+    for found in ({}, {"no_crops_no_mirror": analyses("no_crops_no_mirror")}):
+        row = rows_of(replace(made_up(("baseline",)), analyses=found))["off_centre"]
+        assert (row.verdict.word, row.verdict.reason) == ("too noisy to say", "no pair is complete, 4 left out")
 
 
 def test_divergence_at_other_factors_is_held_against_that_at_one_half(whole_net: dict[str, Row]) -> None:
@@ -397,16 +426,54 @@ def test_what_is_computed_is_what_was_counted_by_hand(
     assert row.verdict.word == word
 
 
+@pytest.mark.parametrize("precision", ["32-true", "tf32"])
 @pytest.mark.parametrize(("dataset", "name"), [("imagenet2010", "ilsvrc2010"), ("imagenet2012", "ilsvrc2012_1cnn")])
-def test_an_error_by_itself_is_that_of_ten_crops_of_test_images(dataset: str, name: str) -> None:
+def test_an_error_by_itself_is_that_of_ten_crops_of_test_images(dataset: str, name: str, precision: str) -> None:
     data = {"dataset": dataset, "folder": "images", "image_size": 256, "train_images": None}
     data |= {"validation_images": 50_000, "test_images": None, "split_seed": 0}
-    exact = {"net": Net().model_dump(), "recipe": Recipe().model_dump(), "train": Train().model_dump()}
+    exact = {"net": Net().model_dump(), "recipe": Recipe().model_dump(), "train": {"precision": precision}}
     rows = rows_of(made_up(("baseline",), data=data, report=dataset, reports={dataset: dataset}, **exact))
     for top, row_id in ((1, name), (5, f"{name}_top5")):
         expected = of(Look("baseline", views="ten_crop"), top)
         assert rows[row_id].effect.mean == rows[row_id].treatment_value == pytest.approx(expected.mean())
         assert rows[row_id].evidence[0].on_paper_data
+
+
+def test_a_claim_about_the_other_nets_says_which_ones_the_scale_trains(
+    whole_net: dict[str, Row], small_nets: dict[str, Row]
+) -> None:
+    assert whole_net["lrn_cifar"].verdict.reason == "this scale trains the whole net"
+    assert small_nets["lrn_imagenet"].verdict.reason == "this scale trains the authors' small nets"
+
+
+def test_ones_own_images_cannot_test_an_observation_on_ilsvrc_and_published_ones_may() -> None:
+    observations = [claim for claim in registry().claims if claim.kind == "observation" and claim.net == "alexnet"]
+    assert observations
+    data = fake_params().data.model_dump()
+    own = made_up(data=data | {"dataset": "trees", "folder": "trees"}, reports={}, report="fake_trees")
+    assert all(is_beyond(own, claim) for claim in observations)
+    assert not any(is_beyond(made_up(), claim) for claim in observations)
+
+
+def test_a_measure_that_there_is_not_is_said_and_the_claim_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    claim = registry().claim("overlap_pool").model_copy(update={"measure": "beauty"})
+    monkeypatch.setattr("pipeline.claims.table.registry", lambda: Registry(claims=[claim], questions=[]))
+    results = made_up()
+    (row, _) = claim_rows(results, CHECKS)
+    assert (row.verdict.word, row.verdict.reason) == ("not run at this scale", "its measure beauty is unknown")
+    assert results.missing[0].startswith("overlap_pool: measure = 'beauty'; accepted is one of error, overfitting, ")
+
+
+def test_predictions_that_cannot_be_used_are_named() -> None:
+    damaged = predictions("baseline").drop(columns="rank")
+    partly = predictions("no_dropout")
+    partly = partly[(partly["seed"] != 8) | (partly["index"] > 0)]
+    results = made_up(("baseline", "no_dropout"))
+    results.loaded.update(baseline=damaged, no_dropout=partly)
+    sides = (Side(variant="baseline"), Side(variant="no_dropout"))
+    assert compare(results, "error", *sides, "top1").effect.interval.n == 0
+    assert results.missing[0].startswith("baseline: predictions cannot be used (")
+    assert results.missing[1:] == ["no_dropout, seed 8: predictions of some images are missing"]
 
 
 def step_down(p_values: list[float]) -> list[float]:

@@ -1,11 +1,13 @@
 """MLflow read back through its own client."""
 
 import json
+import os
 import re
 import shlex
 import shutil
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import mlflow
@@ -25,12 +27,12 @@ from pipeline.tracking import store as tracking
 from pipeline.tracking import sync
 from pipeline.tracking.model import downloaded
 from pipeline.tracking.records import CURVES, describe
-from pipeline.training.runs import train_all
+from pipeline.training.runs import announce, train_all
 from pipeline.tuning import COLUMNS
 from tests.clone import ROOT
 from tests.mlflow_runs import assert_every_metric_is_there_once, client, stored_runs
 from tests.processes import python
-from tests.tiny import COUNTS
+from tests.tiny import COUNTS, a_run, interrupt_after_an_epoch
 from tests.tiny_params import evaluate_variant, tiny_params, train_variant
 
 PERCENT_CODE = "100%41"
@@ -115,6 +117,16 @@ def test_a_run_that_scales_and_variants_share_is_one_run_that_names_them(trained
     assert shared == [(f"baseline seed {seed}", "embedded, smoke", "baseline, again") for seed in (0, 1)]
 
 
+def test_a_trial_on_its_way_has_the_name_that_its_study_gave_it(store: Store) -> None:
+    run = replace(a_run(store), variant="baseline trial 3")
+    announce(run, "trial")
+    interrupt_after_an_epoch(run)
+    run.lock.write_text(str(os.getpid()))
+    tracking.Follower().look()
+    (shown,) = stored_runs()
+    assert (shown.info.run_name, shown.data.tags["kind"]) == ("baseline trial 3", "trial")
+
+
 # ---- what MLflow's pages show of a run beside its numbers
 
 
@@ -167,6 +179,15 @@ def test_the_report_on_other_images_than_the_scales_own_is_the_one_that_params_y
     paths.PARAMS.write_text("{scale: embedded, report: embedded}\n")
     tracking.sync()
     assert "report smoke" in [run.info.run_name for run in stored_runs()]
+
+
+def test_each_scale_has_its_report_among_the_runs(workplace: Path) -> None:
+    for scale in ("embedded", "smoke"):
+        (Path("runs") / scale / "train").mkdir(parents=True)
+        paths.report(scale).mkdir(parents=True)
+        (paths.report(scale) / "report.md").write_text(scale)
+    tracking.sync()
+    assert [run.info.run_name for run in stored_runs()] == ["report embedded", "report smoke"]
 
 
 def test_a_description_is_the_variants_sentence_and_section(trained: Store) -> None:

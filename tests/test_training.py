@@ -1,6 +1,7 @@
 """One run: what it leaves, that its bytes depend on its settings and seed alone, and how it goes on."""
 
 import json
+import platform
 from pathlib import Path
 
 import pandas as pd
@@ -34,6 +35,11 @@ def test_a_run_leaves_weights_history_and_facts_and_no_checkpoint_and_is_not_tra
     run = facts(folder)
     assert (run["status"], run["epochs"], run["stopped"], run["seed"]) == ("finished", 3, "budget", 0)
     assert run["settings"] == settings().model_dump()
+    where = run["where"]
+    assert isinstance(where, dict)
+    names = ("processes", "threads", "torch", "machine", "compiled")
+    assert [where[name] for name in names] == [1, 1, torch.__version__, platform.machine(), False]
+    assert where["device"].endswith(torch.backends.cpu.get_cpu_capability())
     assert run["parameters"] == sum(t.numel() for t in load_file(folder / WEIGHTS).values())
     written = (folder / WEIGHTS).stat().st_mtime_ns
     assert train(a_run(trained)) == folder
@@ -94,6 +100,19 @@ def test_a_run_interrupted_in_its_warm_up_keeps_the_biases_rate_that_the_source_
     monkeypatch.setenv("ALEXNET_STATE", "interrupted")
     interrupt_after_an_epoch(run)
     assert (train(run) / WEIGHTS).read_bytes() == (undisturbed / WEIGHTS).read_bytes()
+
+
+def test_a_run_goes_on_in_a_resume_folder_that_was_moved_and_leaves_no_checkpoint_there(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = a_run(store)
+    interrupt_after_an_epoch(run)
+    begun_ms = int(pd.read_csv(run.folder / HISTORY)["time_ms"].iloc[0])
+    paths.state().rename("moved")
+    monkeypatch.setenv("ALEXNET_STATE", "moved")
+    train(run)
+    assert pd.read_csv(run.folder / HISTORY)["time_ms"].iloc[0] == begun_ms  # that epoch was not repeated
+    assert sorted(path.name for path in run.folder.iterdir()) == sorted([WEIGHTS, HISTORY, RUN, SUMS])
 
 
 def test_a_run_begun_with_another_torch_starts_anew(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
