@@ -13,6 +13,7 @@ from pipeline.claims.verdicts import CLAIM_WORDS
 from pipeline.paper.claims import registry
 from pipeline.params import read_yaml
 from pipeline.tools.compare import compare, write
+from pipeline.tools.compose import composed
 from pipeline.tools.findings import FINDINGS, findings
 
 TESTED = {
@@ -156,6 +157,15 @@ def test_a_scale_is_told_by_its_params_and_links_to_what_is_there(reports: Path)
     assert small["report"] == "[report.md](small/report.md)"
     assert full[["title", "data", "net", "seeds"]].tolist() == ["–"] * 4
     assert full["report"] == "[report.md](full/report.md)"
+
+
+@pytest.mark.parametrize(
+    ("scale", "title"),
+    [("embedded", "Fashion-MNIST, AlexNet at a quarter of its width"), ("lineage", "Fashion-MNIST, 6 architectures")],
+)
+def test_a_scale_without_a_title_has_the_one_of_its_report(reports: Path, scale: str, title: str) -> None:
+    YAML().dump(composed(Path("conf"), f"scale={scale}"), write_scale(reports, scale, TESTED) / "params.yaml")
+    assert table(compare(reports), "scale").loc[scale, "title"] == title
 
 
 def test_the_params_beside_the_reports_tell_the_scale_that_they_name(reports: Path) -> None:

@@ -55,14 +55,23 @@ def test_the_figure_shows_each_nets_error_by_year_and_by_work(tmp_path: Path, pa
     write_fake_runs(tmp_path, params)
     drawn = lineage(collect(params, tmp_path))
     assert not isinstance(drawn, str)
-    years, works, old_years, _ = drawn[0].axes
-    places = {text.get_text(): text.xy for text in years.texts}
-    assert {name: x for name, (x, _) in places.items()} == {"LeNet-5": 1998, "AlexNet": 2012, "ResNet-18": 2015}
-    assert places["LeNet-5"][1] == pytest.approx(error(tmp_path, "lenet5_tuned").mean())
-    assert {text.xy[0] for text in works.texts} == {2.0}
-    assert {text.get_text(): text.xy for text in old_years.texts} == {
-        "AlexNet": (2012, 18.2),
-        "ResNet-50": (2015, 6.71),
+    years, works, old_years, old_works = drawn[0].axes
+    assert [text.get_text() for text in years.get_xticklabels()] == [
+        "LeNet-5\n1998",
+        "AlexNet\n2012",
+        "ResNet-18\n2015",
+    ]
+    assert [text.get_text() for text in old_years.get_xticklabels()][-1] == "ResNet-50\n2015"
+    means = [error(tmp_path, variant).mean() for variant in ("lenet5_tuned", "tuned", "resnet18_tuned")]
+    drawn_at = [tuple(map(float, bars.lines[0].get_xydata()[0])) for bars in years.containers]
+    assert drawn_at == [pytest.approx((place, mean)) for place, mean in enumerate(means)]
+    assert [tuple(map(float, line.get_xydata()[0])) for line in old_years.lines] == [(1, 18.2), (2, 6.71)]
+    assert {text.get_text(): text.xy[0] for text in works.texts} == dict.fromkeys(
+        ("LeNet-5", "AlexNet", "ResNet-18"), 2.0
+    )
+    assert {text.get_text(): text.xy for text in old_works.texts} == {
+        "AlexNet": (pytest.approx(724, rel=0.01), 18.2),
+        "ResNet-50": (pytest.approx(3_800, rel=0.02), 6.71),
     }
 
 

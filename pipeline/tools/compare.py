@@ -14,7 +14,7 @@ from pipeline.claims.table import COLUMNS
 from pipeline.claims.verdicts import ARTICLE_WORDS, CLAIM_WORDS, QUESTION_WORDS
 from pipeline.errors import UserError
 from pipeline.paper.claims import Claim, Question, registry
-from pipeline.params import data_title, net_title, read_yaml
+from pipeline.params import read_yaml, validate
 from pipeline.report.formatting import NOTHING, between, count_of_seeds, markdown, number, signed
 from pipeline.runtime.escaping import code, escaped, prose
 from pipeline.runtime.files import write_text
@@ -145,10 +145,8 @@ def _described(scale: Scale) -> dict[str, str]:
     data, net, seeds = (params.get(key) for key in ("data", "net", "seeds"))
     more = (params.get("more_seeds") or {}).get("seeds")
     title = NOTHING
-    with suppress(KeyError, TypeError):  # an older report has its title in its params.yaml
-        title = str(
-            params.get("title") or f"{data_title(data['dataset'])}, {net_title(net['architecture'], net['width'])}"  # type: ignore[index]
-        )
+    with suppress(UserError):  # an older report has other keys, and its title in its params.yaml
+        title = str(params.get("title") or validate(params, scale.folder.name).title)
     images = crops = NOTHING
     if isinstance(data, dict):
         count = data.get("train_images")

@@ -108,12 +108,12 @@ def figure1(results: Results) -> Drawn:
         panels[1].set_title("the race in other settings")
     for panel in panels:
         panel.axhline(REACHED, color=MUTED, linewidth=1, zorder=1)
-        panel.annotate(
-            f"{REACHED:g} %", (0, REACHED), (3, -3), xycoords=panel.get_yaxis_transform(), textcoords="offset points",
-            ha="left", va="top", color=MUTED, fontsize=SMALL,
-        )  # fmt: skip
         panel.set_xlim(0, None)
         panel.set_xlabel("epoch")
+    panels[0].annotate(
+        f"{REACHED:g} %", (0, REACHED), (3, -3), xycoords=panels[0].get_yaxis_transform(), textcoords="offset points",
+        ha="left", va="top", color=MUTED, fontsize=SMALL,
+    )  # fmt: skip
     panels[0].set_ylabel("training error in % (mean over the epoch)")
     panels[0].set_ylim(REACHED - BELOW, None)
     common_legend(figure, panels, 3, "outside lower center")

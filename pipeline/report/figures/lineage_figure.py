@@ -2,14 +2,12 @@
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MultipleLocator
 
 from pipeline.claims.results import Results
 from pipeline.report.figures.style import HERE, PAPER, SMALLEST, WIDTH, Drawn, log_x
-from pipeline.report.lineage import fact, members, test_error
+from pipeline.report.lineage import MILLION, fact, members, test_error
 
 INCHES = 6.4
-FIRST_YEAR, LAST_YEAR = 1996, 2020
 
 
 def lineage(results: Results) -> Drawn:
@@ -19,24 +17,27 @@ def lineage(results: Results) -> Drawn:
     if all(error.mean is None for error in errors.values()):
         return "no run of its nets has a result"
     figure = Figure(figsize=(WIDTH, INCHES), layout="constrained")
-    (years, works), (old_years, old_works) = figure.subplots(2, 2)
-    for net in nets:
+    (years, works), (old_years, old_works) = figure.subplots(2, 2, width_ratios=(6, 5))
+    for place, net in enumerate(nets):
         error, work = errors[net.title], fact(results, net.tuned, "multiply_adds")
         if error.mean is not None and work is not None:
-            for panel, x in ((years, net.year), (works, work / 1e6)):
-                panel.errorbar(x, error.mean, yerr=error.half_width or 0.0, fmt="o", color=HERE, capsize=3)
-                _name(panel, x, error.mean, net.title)
+            half = error.half_width or 0.0
+            for panel, x in ((years, place), (works, work / MILLION)):
+                panel.errorbar(x, error.mean, yerr=half, fmt="o", color=HERE, capsize=3)
+            _name(works, work / MILLION, error.mean + half, net.title)
         if net.published_top5 is not None:
-            for panel, x in ((old_years, net.year), (old_works, net.published_multiply_adds / 1e6)):
+            old_work = net.published_multiply_adds / MILLION
+            for panel, x in ((old_years, place), (old_works, old_work)):
                 panel.plot(x, net.published_top5, "s", color=PAPER)
-                _name(panel, x, net.published_top5, net.title.replace("ResNet-18", "ResNet-50"))
+            _name(old_works, old_work, net.published_top5, _published(net.title))
+    for panel, titles in ((years, [net.title for net in nets]), (old_years, [_published(net.title) for net in nets])):
+        names = [f"{title}\n{net.year}" for title, net in zip(titles, nets, strict=True)]
+        panel.set_xticks(range(len(nets)), names, fontsize=SMALLEST)
+        panel.set_xlim(-0.5, len(nets) - 0.5)
+        panel.set_xlabel("year")
+        panel.margins(y=0.2)
     for panel in (works, old_works):
         log_x(panel, "multiply-adds of one image, million")
-    for panel in (years, old_years):
-        panel.set_xlim(FIRST_YEAR, LAST_YEAR)
-        panel.xaxis.set_major_locator(MultipleLocator(5))
-        panel.set_xlabel("year")
-    for panel in figure.axes:
         panel.margins(x=0.3, y=0.2)
     years.set_ylabel("top-1 test error here, %")
     old_years.set_ylabel("published top-5 error, ten crops, %")
@@ -47,5 +48,9 @@ def lineage(results: Results) -> Drawn:
     )
 
 
+def _published(title: str) -> str:
+    return title.replace("ResNet-18", "ResNet-50")
+
+
 def _name(panel: Axes, x: float, y: float, text: str) -> None:
-    panel.annotate(text, (x, y), xytext=(5, 5), textcoords="offset points", fontsize=SMALLEST)
+    panel.annotate(text, (x, y), (0, 5), textcoords="offset points", ha="center", va="bottom", fontsize=SMALLEST)
