@@ -80,6 +80,7 @@ def write_report(found: dict[str, str]) -> None:
     counts: dict[str, Counter[str]] = {}
     survivors = []
     known = read_yaml(REASONS)
+    reasons = known["missed"] | {change: f"equivalent: {why}" for change, why in known["equivalent"].items()}
     for name, status in tried.items():
         of_package = counts.setdefault(name.split(".")[1], Counter())
         change = "" if status in NOTICED else _change(name)
@@ -88,9 +89,8 @@ def write_report(found: dict[str, str]) -> None:
         of_package["equivalent"] += change in known["equivalent"]
         if status in SURVIVED:
             where = name.split("__mutmut_")[0].replace("ǁ", ".").removeprefix("pipeline.")
-            reason = "no fast test reaches the function" if status == "no tests" else known["missed"].get(change, "–")
-            reason = f"equivalent: {known['equivalent'][change]}" if change in known["equivalent"] else reason
-            survivors.append({"where": where, "change": f"`{change}`", "why": reason})
+            unknown = "no fast test reaches the function" if status == "no tests" else "–"
+            survivors.append({"where": where, "change": f"`{change}`", "why": reasons.get(change, unknown)})
     rows = [{"package": package, **count} for package, count in counts.items()]
     total = {"package": "all"} | dict(sum(counts.values(), Counter()))
     table = pd.DataFrame([*rows, total]).fillna(0).astype(dict.fromkeys(("tried", "noticed", "equivalent"), int))

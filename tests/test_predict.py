@@ -142,7 +142,10 @@ def spoiled(content: bytes) -> Callable[[], list[str]]:
         (lambda: ["x.png", "runs/smoke/train/baseline/seed-7"], r"seed-7: has no trained net .*`dvc repro` trains it"),
         (lambda: ["x.png", f"{RUN}/history.csv"], r"history.csv: has no trained net"),
         (lambda: ["x.png", "nowhere"], r"nowhere: has no trained net"),
-        (lambda: ["x.png", "other.safetensors"], r"is no file that `alexnet export` wrote \(.*header"),
+        (
+            lambda: ["x.png", "other.safetensors"],
+            r"other.safetensors: is no file that `alexnet export` wrote \(.*header",
+        ),
         (lambda: ["x.png", "gone.safetensors"], r"gone.safetensors: cannot be read"),
     ],
 )
