@@ -36,10 +36,7 @@ def rate_schedule(settings: Settings) -> "PlateauSchedule | FixedSchedule":
 
 
 class FixedSchedule(pl.Callback):
-    """Divides the rate by 10 after given shares of the epochs (`train.drop_at`).
-
-    The rate follows from the epoch alone, so a resumed run needs no state.
-    """
+    """Divides the rate by 10 after given shares of the epochs (`train.drop_at`)."""
 
     stopped = False  # only the budget ends training
 
@@ -57,6 +54,12 @@ class FixedSchedule(pl.Callback):
             group["lr"] = self._lr / divisor
         biases["lr"] = self._bias_lr / divisor if self._bias_drops else self._bias_lr
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"drops": list(self.drops)}  # a run whose epochs are all done starts none any more
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.drops = state_dict["drops"]
+
 
 class PlateauSchedule(pl.Callback):
     """Divides the rate by 10 on each of the first plateaus of `val_error_top1` (three in section 5); one more ends it.
@@ -73,6 +76,9 @@ class PlateauSchedule(pl.Callback):
         self._state: dict[str, Any] | None = None
         self.drops: list[int] = []  # epochs (from 1) after which the rate was lower
         self.stopped = False
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        trainer.should_stop |= self.stopped  # already by the epochs of the checkpoint
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         optimizer = trainer.optimizers[0]
@@ -116,6 +122,9 @@ class StopAtTrainError(pl.Callback):
     def __init__(self, settings: Settings) -> None:
         self._error = settings.train.stop_at_train_error
         self.reached = False
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        trainer.should_stop |= self.reached  # already by the epochs of the checkpoint
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Classifier)
