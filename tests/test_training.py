@@ -1,7 +1,10 @@
 """One run: what it leaves, that its bytes depend on its settings and seed alone, and how it goes on."""
 
+import errno
 import json
+import os
 import platform
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -100,6 +103,37 @@ def test_a_run_interrupted_in_its_warm_up_keeps_the_biases_rate_that_the_source_
     monkeypatch.setenv("ALEXNET_STATE", "interrupted")
     interrupt_after_an_epoch(run)
     assert (train(run) / WEIGHTS).read_bytes() == (undisturbed / WEIGHTS).read_bytes()
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize(
+    ("training", "ended_by", "epochs"),
+    [
+        ({"epochs": 4, "schedule": "fixed", "lr_drops": 3, "drop_at": [0.25, 0.5, 0.75]}, "budget", 4),
+        ({"epochs": 9, "patience_epochs": 1, "lr_drops": 1, "lr": 1e-12}, "plateau", 5),
+        ({"epochs": 9, "stop_at_train_error": 99.0}, "goal", 1),
+    ],
+)
+def test_a_run_interrupted_after_its_last_epoch_trains_no_further(
+    store: Store, monkeypatch: pytest.MonkeyPatch, training: dict[str, object], ended_by: str, epochs: int
+) -> None:
+    def full_disk(path: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    run = a_run(store, train=training)
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.training.run.write_bytes", full_disk)
+        with pytest.raises(OSError, match=re.escape(WEIGHTS)):
+            train(run)
+    before = pd.read_csv(run.folder / HISTORY)
+    resumed = train(run)
+    pd.testing.assert_frame_equal(pd.read_csv(resumed / HISTORY), before)  # with the times of its epochs
+    after, weights = facts(resumed), (resumed / WEIGHTS).read_bytes()
+    assert (after["stopped"], after["epochs"]) == (ended_by, epochs)
+    monkeypatch.setenv("ALEXNET_STATE", "undisturbed")
+    undisturbed = train(run)
+    assert (undisturbed / WEIGHTS).read_bytes() == weights
+    assert facts(undisturbed)["lr_drops"] == after["lr_drops"]
 
 
 def test_a_run_goes_on_in_a_resume_folder_that_was_moved_and_leaves_no_checkpoint_there(
