@@ -10,6 +10,7 @@ from pipeline.tracking import sync
 
 HOST = "127.0.0.1"
 NO_JOBS = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # nothing here asks for any: ten processes less
+NO_LOG = ["--uvicorn-opts", "--log-level=warning"]  # a line for each file of a page would bury the addresses
 SERVERS = ("http", "https", *paths.NO_PATHS)
 
 
@@ -37,7 +38,7 @@ def serve(port: int) -> None:
 
     for what, address in tracking.pages(f"http://{HOST}:{port}").items():
         print(f"{what}: {address}", flush=True)
-    command = [sys.executable, "-m", "mlflow", "ui", "--host", HOST, "--port", str(port), "--workers", "1"]
+    command = [sys.executable, "-m", "mlflow", "ui", "--host", HOST, "--port", str(port), "--workers", "1", *NO_LOG]
     # The store's address may hold a password, so it is no argument: everybody on the machine may read those.
     here = {"MLFLOW_BACKEND_STORE_URI": store, "MLFLOW_TRACKING_URI": store}
     os.execve(sys.executable, command, NO_JOBS | os.environ | here)
