@@ -4,6 +4,7 @@ import json
 import socket
 import time
 from functools import partial
+from pathlib import Path
 
 from pipeline import paths
 from pipeline.data.store import TRAINED_ON, Store
@@ -79,6 +80,10 @@ def train_one(run: Run, tell: Tell) -> str:
     if distributed.is_global_zero():
         announce(run)
     folder = train(run, tell=tell, wait=distributed.size() > 1)
+    return distributed.agreed(lambda: _ending(folder))  # of several processes the first writes, and the others wait
+
+
+def _ending(folder: Path) -> str:
     facts = json.loads((folder / RUN).read_text())
     if facts["status"] != "finished":
         return "failed, since its loss was no number any more"
