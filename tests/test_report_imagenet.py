@@ -10,6 +10,7 @@ from pipeline.claims.results import collect
 from pipeline.claims.table import TOP5_CLASSES
 from pipeline.params import Params, validate
 from pipeline.report.figures import all_figures
+from pipeline.report.limits import departures
 from pipeline.report.render import write_report
 from pipeline.tools.compose import composed
 from tests import fake_runs
@@ -66,6 +67,14 @@ def test_the_departures_tell_which_images_these_are(report: Path) -> None:
     text = (report / "report.md").read_text()
     assert "The classes are 12 of 200, spread evenly over the sorted WNIDs." in text
     assert "Its validation images are the test images here" in text
+
+
+def test_the_departures_tell_what_the_baseline_takes_from_the_source_and_when_its_rate_drops(tmp_path: Path) -> None:
+    params = validate(composed(CONF, "scale=tiny_imagenet"), "tiny_imagenet")
+    lines = departures(collect(params, tmp_path))
+    (taken,) = [line for line in lines if "as in the authors' source and not as printed" in line]
+    assert {"conv3", "conv4", "conv5", "0.03", "0.01"} <= set(taken.replace(",", "").split())
+    assert any("(75 %, 90 %, 97.5 %)" in line for line in lines)
 
 
 @pytest.mark.parametrize("dataset", ["imagenet2012", "imagenet2010", "tiny_imagenet"])

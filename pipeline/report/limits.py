@@ -9,8 +9,7 @@ from pipeline.claims.results import Results
 from pipeline.claims.table import TOP5_CLASSES, Row, is_beyond
 from pipeline.paper.claims import Claim
 from pipeline.paper.net import paper_net
-from pipeline.paper.recipe import both_readings
-from pipeline.params import FRACTIONS, TINY_IMAGENET, TINY_IMAGENET_CLASSES, Recipe, data_title
+from pipeline.params import FRACTIONS, TINY_IMAGENET, TINY_IMAGENET_CLASSES, Recipe, data_title, variant_table
 from pipeline.report.formatting import count_of_seeds, number
 from pipeline.runtime.escaping import prose
 
@@ -50,7 +49,7 @@ def departures(results: Results) -> list[str]:
     if whole_net and params.net.towers == "two":
         lines.append("Both columns run on one device, as groups of kernels; the paper gives each a GPU (section 3.2).")
     if params.train.schedule == "fixed":
-        shares = ", ".join(f"{share:.0%}".replace("%", " %") for share in params.train.drop_at[: params.train.lr_drops])
+        shares = ", ".join(f"{100 * share:g} %" for share in params.train.drop_at[: params.train.lr_drops])
         lines.append(
             f"The rate drops after fixed shares of the epochs ({shares}); the authors dropped it by hand when the "
             "validation error had stopped improving (section 5)."
@@ -60,12 +59,11 @@ def departures(results: Results) -> list[str]:
             f"The rate drops when the validation error has not improved for {params.train.patience_epochs} epochs; "
             "the authors watched it and dropped the rate by hand (section 5)."
         )
-    readings = both_readings()
     for item in Recipe.model_fields:
         if getattr(params.recipe, item) == "coded":
-            values = getattr(readings, item)
-            source = f"follows the authors' source ({values.coded}), not the print ({values.printed})"
-            lines.append(f"`{item}` (section {values.section}) {source}.")
+            row = variant_table()[f"{item}_as_coded"]
+            source = f"as in the authors' source and not as printed (section {row['section']})"
+            lines.append(f"{row['description'].removesuffix('.')}, {source}.")
     return lines
 
 
