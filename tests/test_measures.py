@@ -21,6 +21,7 @@ from pipeline.claims.table import Row, claim_rows, frame, is_beyond, question_ro
 from pipeline.claims.verdicts import Answers
 from pipeline.paper.claims import Claim, Question, Registry, Side, registry
 from pipeline.params import Net, Recipe, variant_table
+from pipeline.report.variant_tables import readings
 from tests.fake_runs import fake_params
 
 SEEDS = (3, 5, 8, 9)
@@ -192,6 +193,8 @@ SIDES = {
     "wd_reduces_train_error": [(Look("baseline", "train"), Look("no_weight_decay", "train"))],
     "larger_longer": [(Look("baseline"), Look("narrow")), (Look("baseline"), Look("short"))],
     "printed_vs_coded": [(Look("baseline"), Look("as_coded"))],
+    "as_printed_vs_coded": [(Look("as_printed"), Look("as_coded"))],
+    "items_from_the_source": [(Look("as_printed"), Look("baseline"))],
     "plateau_vs_fixed": [(Look("plateau_schedule"), Look("baseline"))],
     "tuned_vs_paper": [(Look("tuned"), Look("baseline"))],
     "relu_vs_tanh_error": [(Look("tuned"), Look("tanh"))],
@@ -255,6 +258,23 @@ def test_of_several_comparisons_the_one_that_speaks_least_for_the_claim_is_shown
         row = whole_net[name]
         ratios = [step.mean / ((step.high or 0) - (step.low or 0)) for step in row.evidence]
         assert row.effect.mean == row.evidence[int(np.argmin(ratios))].mean
+
+
+def test_where_the_baseline_is_not_as_printed_no_question_takes_it_for_that(whole_net: dict[str, Row]) -> None:
+    mixed = rows_of(made_up(recipe={"weight_std": "coded"}))
+    assert {"printed_vs_coded", "other_items_as_coded"} & {*whole_net} == {"printed_vs_coded"}
+    assert {"printed_vs_coded", "other_items_as_coded"} & {*mixed} == {"other_items_as_coded"}
+    gain = of(Look("as_coded")) - of(Look("baseline"))
+    assert mixed["other_items_as_coded"].effect.mean == pytest.approx(gain.mean())
+
+
+def test_the_table_of_the_two_readings_has_each_comparison_of_them_and_no_other() -> None:
+    names = ("baseline", "as_coded", "as_printed", "no_mirror")
+    results = made_up(names)
+    values = {"variants": {name: variant_table()[name] for name in names}, "recipe": {"weight_std": "coded"}}
+    results = replace(results, params=fake_params(**(results.params.model_dump() | values)))
+    shown = [row.id for row in readings(results, question_rows(results))]
+    assert shown == ["as_printed_vs_coded", "items_from_the_source", "other_items_as_coded"]
 
 
 @pytest.mark.parametrize("name", OVERFITTING)

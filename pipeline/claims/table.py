@@ -76,8 +76,9 @@ def claim_rows(results: Results, checks: Mapping[str, bool]) -> list[Row]:
 
 def question_rows(results: Results) -> list[Row]:
     """The rows of our own questions, and of each variant that nothing else compares."""
-    variants = results.params.variants
+    variants, recipe = results.params.variants, "printed" if results.params.recipe == Recipe() else "mixed"
     asked = [q for q in registry().questions if {q.treatment.variant, q.control.variant} <= set(variants)]
+    asked = [question for question in asked if question.recipe in (None, recipe)]
     questions = [*asked, *_other_variants(results)]
     return _all_judged([_question_row(results, question, key) for question in questions for key in question.keys])
 

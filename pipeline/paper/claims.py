@@ -105,6 +105,7 @@ class Question(Strict):
     control: Side
     measure: Name = "error"
     unit: Literal["points", "ratio"] = "points"
+    recipe: Literal["printed", "mixed"] | None = None  # the question makes sense for a baseline with this recipe only
 
     def metric(self, key: Key) -> str:
         prefix = f"{self.treatment.split}_" if self.measure == "error" else ""

@@ -14,8 +14,8 @@ INGREDIENTS = (  # as far as they are tested, in this order
     *("two_gpu_vs_half", "aug_crop_flip", "pca_colour", "ten_crop"),
 )
 QUESTIONS = (
-    *("printed_vs_coded", "tuned_vs_paper", "lenet5_to_alexnet", "alexnet_to_zfnet", "zfnet_to_vgg16"),
-    *("vgg16_to_googlenet", "googlenet_to_resnet18"),
+    *("printed_vs_coded", "as_printed_vs_coded", "items_from_the_source", "tuned_vs_paper", "lenet5_to_alexnet"),
+    *("alexnet_to_zfnet", "zfnet_to_vgg16", "vgg16_to_googlenet", "googlenet_to_resnet18"),
 )
 MOST = 6  # ingredients
 

@@ -57,5 +57,6 @@ def what_keeps_from_learning(results: Results) -> str:
 
 def readings(results: Results, questions: Iterable[Row]) -> list[Row]:
     """Return the rows that compare the printed with the coded reading, whole or in one item."""
-    coded = [name for name, variant in results.params.variants.items() if set(variant.set) == {"recipe"}]
-    return [row for row in questions if row.control in coded and row.treatment == "baseline" and row.main]
+    compared = {name for name, variant in results.params.variants.items() if set(variant.set) == {"recipe"}}
+    compared.add("baseline")
+    return [row for row in questions if {row.treatment, row.control} <= compared and row.main]
