@@ -60,13 +60,13 @@ def _panel(panel: Axes, results: Results, variant: str) -> str:
             panel.plot(mean.index, mean, line, color=QUIET, linewidth=1.6, label=label, zorder=1)
     ends = []
     spreads = {column: _over_seeds(results, variant, column) for column in SPLITS}
-    is_high = (spreads["val_error_top1"]["mean"].iloc[-1:] > HIGH).any()
-    top = 0.6 if is_high else 0.97  # of the text, which stands clear of the curves
-    for (column, (line, color, name)), height in zip(SPLITS.items(), (top, top - 0.14), strict=True):
+    last = [spread["mean"].dropna().iloc[-1:].mean() for spread in spreads.values()]
+    top = 0.97 if not last[0] > HIGH else 0.6 if min(last) > HIGH else 0.38  # of the text, clear of the curves
+    for (column, (line, color, name)), end, height in zip(SPLITS.items(), last, (top, top - 0.14), strict=True):
         spread = spreads[column]
         panel.plot(spread.index, spread["mean"], line, color=color, label=name, zorder=3)
         panel.fill_between(spread.index, spread["min"], spread["max"], color=color, alpha=0.2, linewidth=0, zorder=2)
-        ends.append(number(spread["mean"].dropna().iloc[-1:].mean(), 1))
+        ends.append(number(end, 1))
         text = f"{name.partition(' (')[0]} {ends[-1]} %"
         panel.text(0.98, height, text, transform=panel.transAxes, ha="right", va="top", color=color, fontsize=SMALL)
     drops = results.run_fact(variant, "lr_drops")
