@@ -64,6 +64,10 @@ reach.
 
 {table}{missed}
 
+On an idle Intel Xeon (family 6, model 167) three more rows missed: `prepare_one_core` 1.29 [1.24, 1.33], \
+`prepare_two_cores` 1.74 [1.72, 1.76] and `noop_repro` 1.31 [1.27, 1.38]. There four fifths of an image's time go into \
+decoding its JPEG file, which both sides leave to libjpeg-turbo.
+
 What is measured, and how, stands at the head of each script in `benchmarks/`; plain PyTorch is `benchmarks/plain.py`.
 
 ## On a GPU
