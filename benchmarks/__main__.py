@@ -64,9 +64,9 @@ reach.
 
 {table}{missed}
 
-On an idle Intel Xeon (family 6, model 167) these rows missed theirs: `prepare_one_core` 1.29 [1.24, 1.33] and \
-`prepare_two_cores` 1.74 [1.72, 1.76], where four fifths of an image's time go into decoding its JPEG file, which both \
-sides leave to libjpeg-turbo; and `noop_repro` 1.31 [1.27, 1.38], which is not explained.
+On an idle Intel Xeon (family 6, model 167) three rows missed theirs: `prepare_one_core` 1.29 [1.24, 1.33], as four \
+fifths of an image's time go into decoding its JPEG file there, which both sides leave to libjpeg-turbo; \
+`prepare_two_cores` 1.74 [1.72, 1.76] and `noop_repro` 1.31 [1.27, 1.38], which are not explained.
 
 What is measured, and how, stands at the head of each script in `benchmarks/`; plain PyTorch is `benchmarks/plain.py`.
 
