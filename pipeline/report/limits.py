@@ -59,9 +59,10 @@ def departures(results: Results) -> list[str]:
             f"The rate drops when the validation error has not improved for {params.train.patience_epochs} epochs; "
             "the authors watched it and dropped the rate by hand (section 5)."
         )
+    table = variant_table()
     for item in Recipe.model_fields:
         if getattr(params.recipe, item) == "coded":
-            row = variant_table()[f"{item}_as_coded"]
+            row = table[f"{item}_as_coded"]
             source = f"as in the authors' source and not as printed (section {row['section']})"
             lines.append(f"{row['description'].removesuffix('.')}, {source}.")
     return lines
