@@ -96,11 +96,13 @@ def test_an_epoch_shows_every_image_once_and_the_batch_size_does_not_change_how_
     assert np.array_equal(*seen)
 
 
-def test_as_coded_32_images_share_one_crop_and_mirroring(store: Store) -> None:
+def test_as_coded_32_images_share_one_crop_and_mirroring_but_not_their_color_noise(store: Store) -> None:
     (only,) = BatchSampler(store, settings(recipe={"crop_sharing": "coded"}, train={"batch_images": 48}), seed=0)
     drawn = np.stack([only.top, only.left, only.mirror])
     assert [len(np.unique(part, axis=1).T) for part in (drawn[:, :32], drawn[:, 32:])] == [1, 1]
     assert drawn[:2, 0].tolist() != drawn[:2, 32].tolist()
+    assert only.color is not None
+    assert len(np.unique(only.color, axis=0)) == 48
     assert shared_crops(np.array([9, 8, 7, 6, 5]), 2).tolist() == [9, 9, 7, 7, 5]
 
 

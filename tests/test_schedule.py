@@ -123,7 +123,7 @@ def fixed_rates(
     reading: str = "printed", first_epoch: int = 0, **changes: Any
 ) -> tuple[list[list[float]], FixedSchedule]:
     """The rates of weights and biases in each epoch of ten, from `first_epoch` on, as in a resumed run."""
-    train = {"schedule": "fixed", "epochs": 10, "drop_at": [0.6, 0.8, 0.93], **changes}
+    train = {"schedule": "fixed", "epochs": 10, "drop_at": [0.6, 0.78, 0.93], **changes}  # 6, 7.8 and 9.3 epochs
     schedule = rate_schedule(settings(train=train, recipe={"bias_rule": reading}))
     assert isinstance(schedule, FixedSchedule)
     trainer: Any = Trainer(bias_lr=0.02 if reading == "coded" else 0.01)
