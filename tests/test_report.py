@@ -145,6 +145,30 @@ def test_the_pooling_and_dropout_sections_have_every_arm_on_every_split(runs: Pa
                 assert f"| {variant} | {name} | {values.mean():.2f} ± {half_width(values):.2f} (3 seeds) |" in text
 
 
+def test_the_pooling_and_dropout_sections_have_the_effect_on_every_split_and_the_papers_beside_its_own(
+    runs: Path,
+) -> None:
+    for title, control, paper in (("Pooling", "non_overlapping_pooling", "0.4"), ("Dropout", "no_dropout", "–")):
+        text = re.sub(" +", " ", section(read(runs), title))
+        for split, name in (("train", "training"), ("val", "validation"), ("test", "test")):
+            difference = on_images(runs, control, split) - on_images(runs, "baseline", split)
+            mean, half = difference.to_numpy().mean(), crossed_half_width(difference)
+            cells = f"{paper if split == 'test' else '–'} | {mean:+.2f} | [{mean - half:.2f}, {mean + half:.2f}] | 3 |"
+            assert f"| top-1 error, {name} | {cells}" in text
+    gap = claims(runs).loc["dropout_overfit"]
+    interval = f"[{gap['low']:.2f}, {gap['high']:.2f}]"
+    assert f"| top-1 error, test minus training | – | {gap['effect']:+.2f} | {interval} | 3 |" in text
+
+
+def test_each_layers_share_of_the_parameters_stands_beside_their_number() -> None:
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in tables.layers().splitlines()]
+    kernels = {"conv1": 96 * (363 + 1), "conv3": 384 * (2304 + 1), "fc6": 4096 * (9216 + 1)}  # section 3.5, with biases
+    for layer, parameters in kernels.items():
+        (line,) = [line for line in lines if line[0] == layer]
+        assert line[2:4] == [f"{parameters:,}", f"{100 * parameters / 60_965_224:.2f}"]
+    assert lines[-1][:4] == ["sum", "", "60,965,224", "100.00"]
+
+
 def test_the_headline_puts_the_papers_figures_beside_ours_without_a_difference(runs: Path) -> None:
     text = re.sub(" +", " ", section(read(runs), "The errors"))
     ours = error(runs, "baseline", views="ten_crop")
@@ -389,9 +413,13 @@ def test_a_run_that_only_guesses_is_named(broken: Path, params: Params) -> None:
         seeds["1"]["test"]["one_crop"]["error_top1"] = 90.0
 
     change_metrics(broken, params, "baseline", guess)
-    limits = section(report(broken, params), "What a scale of this size cannot show")
+    text = report(broken, params)
+    limits = section(text, "What a scale of this size cannot show")
     assert "`baseline` did not learn with seed 1" in limits
     assert limits.count("did not learn") == 1
+    lines = [re.sub(" +", " ", line) for line in text.splitlines()]
+    for variant, learned in (("baseline", "2 of 3"), ("no_dropout", "3 of 3")):
+        assert any(line.startswith(f"| {variant} |") and line.endswith(f"| {learned} |") for line in lines), variant
 
 
 def test_a_variant_whose_runs_all_failed_is_too_noisy_to_say(broken: Path, params: Params) -> None:

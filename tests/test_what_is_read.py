@@ -13,7 +13,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from pipeline import paths, tuning
 from pipeline.claims.learning import seeds_that_ended, seeds_that_guess
@@ -35,7 +35,7 @@ from pipeline.training.run import train
 from tests.fake_runs import change_metrics, fake_params, write_fake_runs
 from tests.synthetic import results as made_up
 from tests.test_measures import DIVERGENCES, SHIFTED, analyses
-from tests.tiny import CLASSES, COUNTS, CROP_PX, IMAGE_SIZE, LABELS, a_run, make_store, settings
+from tests.tiny import CLASSES, COUNTS, CROP_PX, IMAGE_SIZE, LABELS, a_run, make_store, settings, unlike_net
 from tests.tiny_params import alone_in, only, tiny_params
 
 SEEDS = (0, 1, 2)
@@ -44,22 +44,6 @@ ONE_CROP = [(CENTER, CENTER, False)]
 CORNERS = [(0, 0), (0, END), (END, 0), (END, END), (CENTER, CENTER)]
 TEN_CROPS = [(top, left, mirror) for top, left in CORNERS for mirror in (False, True)]
 LOOKS = (("train", "one_crop"), ("val", "one_crop"), ("test", "one_crop"), ("test", "ten_crop"))
-
-
-def unlike_net(seed: int, store: Store) -> nn.Sequential:
-    """A net that is sure of most images, often wrongly, and that sees another crop or another seed's net otherwise."""
-    generator = torch.Generator().manual_seed(seed)
-    net = build(settings(), CLASSES).eval()
-    pixels = store.split("train").images[:, CENTER : CENTER + CROP_PX, CENTER : CENTER + CROP_PX].astype(np.float32)
-    with torch.no_grad():
-        for parameter in net.parameters():
-            spread = 3 / np.sqrt(parameter[0].numel()) if parameter.ndim > 1 else 0.3
-            parameter.normal_(0, spread, generator=generator)
-        logits = net(torch.from_numpy(pixels - pixels.mean(0)).permute(0, 3, 1, 2))
-        scale = 3 / logits.std(0)
-        net.fc8.weight.mul_(scale[:, None])
-        net.fc8.bias.sub_(logits.mean(0)).mul_(scale)
-    return net
 
 
 def params() -> Params:

@@ -6,8 +6,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from torch import nn
 
 from pipeline.data.store import ARRAYS, SPLITS, Meta, SplitName, Store, write_noise
+from pipeline.models.build import build
 from pipeline.params import Hardware, Settings
 from pipeline.runtime.files import sha256, write_json
 from pipeline.training.run import CHECKPOINT, HISTORY, Run, train
@@ -55,6 +58,23 @@ def settings(**changes: dict[str, Any]) -> Settings:
 def a_run(store: Store, seed: int = 0, hardware: Hardware = CPU, **changes: dict[str, Any]) -> Run:
     """The baseline's run with `changes` to blocks of its settings."""
     return Run("smoke", "baseline", "3", seed, settings(**changes), store, hardware)
+
+
+def unlike_net(seed: int, store: Store) -> nn.Sequential:
+    """A net that is sure of most images, often wrongly, and that sees another crop or another seed's net otherwise."""
+    generator = torch.Generator().manual_seed(seed)
+    net = build(settings(), CLASSES).eval()
+    middle = slice((IMAGE_SIZE - CROP_PX) // 2, (IMAGE_SIZE + CROP_PX) // 2)
+    pixels = store.split("train").images[:, middle, middle].astype(np.float32)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            spread = 3 / np.sqrt(parameter[0].numel()) if parameter.ndim > 1 else 0.3
+            parameter.normal_(0, spread, generator=generator)
+        logits = net(torch.from_numpy(pixels - pixels.mean(0)).permute(0, 3, 1, 2))
+        scale = 3 / logits.std(0)
+        net.fc8.weight.mul_(scale[:, None])
+        net.fc8.bias.sub_(logits.mean(0)).mul_(scale)
+    return net
 
 
 def numbers(folder: Path) -> pd.DataFrame:
