@@ -258,6 +258,14 @@ def test_each_family_of_claims_is_adjusted_by_itself(runs: Path, params: Params)
         assert adjusted == pytest.approx(multipletests(raw, method="holm")[1])
 
 
+def test_the_tuning_section_has_the_trials_and_what_they_chose_instead_of_the_papers_values(runs: Path) -> None:
+    text = re.sub(" +", " ", section(read(runs), "Tuning"))
+    assert "the best with lr = 0.02 (instead of 0.01), weight_decay = 0.001 (instead of 0.0005)." in text
+    assert "| 0 | COMPLETE | 0.02 | 0.001 | 21.50 | 2 |" in text
+    assert "| 1 | PRUNED | 0.0013 | 2e-05 | 60.25 | 1 |" in text
+    assert "FAIL" not in text
+
+
 def test_exact_statements_are_computed_at_every_scale(runs: Path) -> None:
     table = claims(runs)
     assert table.loc["size_params", ["effect", "verdict", "seeds"]].tolist() == [60_965_224, "reproduced", 0]

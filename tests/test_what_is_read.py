@@ -24,6 +24,7 @@ from pipeline.evaluation.evaluate import evaluate_all
 from pipeline.models.build import build
 from pipeline.params import Params
 from pipeline.report import analysis_tables, tables, training_tables, variant_tables
+from pipeline.report.curve_file import write_curves
 from pipeline.report.figures.curve_figures import curves
 from pipeline.report.figures.net_figures import examples, filters
 from pipeline.runtime.random_streams import seed_of
@@ -438,6 +439,18 @@ def test_curves_end_with_the_last_epochs_validation_and_training_error() -> None
         assert f"{variant} {of_variant.iloc[0]:.1f} / {of_variant.iloc[1]:.1f}" in drawn[1]
 
 
+def test_the_curves_file_has_means_over_seeds_to_which_a_run_that_stopped_early_adds_its_last_errors(
+    tmp_path: Path,
+) -> None:
+    rows = [(0, 1, 50.0, 60.0), (0, 2, 40.0, 52.0), (0, 3, 30.0, 41.0), (1, 1, 54.0, 66.0), (1, 2, 20.0, 33.0)]
+    history = pd.DataFrame(rows, columns=["seed", "epoch", "train_error_top1", "val_error_top1"])
+    write_curves(replace(made_up(fake_params()), histories=history.assign(variant="baseline")), tmp_path / "curves.csv")
+    table = pd.read_csv(tmp_path / "curves.csv").set_index("epoch")
+    assert set(table["variant"]) == {"baseline"}
+    assert table["train_error_top1"].to_dict() == {1: 52.0, 2: 30.0, 3: 25.0}
+    assert table["val_error_top1"].to_dict() == {1: 63.0, 2: 42.5, 3: 37.0}
+
+
 def test_filters_and_examples_are_those_of_the_seed_with_the_middle_validation_error(tmp_path: Path) -> None:
     params = fake_params()
     write_fake_runs(tmp_path, params)
@@ -476,3 +489,29 @@ def test_tables_of_analyses_have_the_mean_over_the_baselines_seeds() -> None:
     for factor, kl in DIVERGENCES.items():
         mean = np.mean([kl * (1 + factor * number) for number in range(4)])
         assert re.search(rf"\| +{factor} \| +{mean:.4f} ±", analysis_tables.factors(results)), factor
+
+
+def test_tables_of_dropout_nets_neighbors_and_ensembles_have_each_number_in_its_own_column() -> None:
+    def nets(count: int, size: float) -> dict[str, float]:
+        return {"nets": count, "agreement": 90 - size, "kl": 0.01 * size**2, "error_top1": 20 + size}
+
+    seeds = {
+        str(seed): {
+            "dropout_test_half": {"geometric_mean": [nets(10, size), nets(100, 2 * size)], "factors": []},
+            "nn_4096": {"features_agreement": 80 + size, "pixels_agreement": 60 - size},
+        }
+        for seed, size in enumerate((1.0, 2.0, 6.0))
+    }
+    found = {"ensembles": 3, "error_top1": {"mean": 21.5, "min": 20.25, "max": 23.0}}
+    analyzed = {"baseline": {"seeds": seeds, "ensembles": {"2": found}}}
+    results = replace(made_up(fake_params()), analyses=analyzed)
+
+    def lines(table: str) -> list[list[str]]:
+        return [[cell.split(" ±")[0].strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+
+    assert lines(analysis_tables.sampled(results)) == [
+        ["10", "87.00", "0.137", "23.00"],
+        ["100", "84.00", "0.547", "26.00"],
+    ]
+    assert lines(analysis_tables.neighbors(results)) == [["features", "83.00"], ["pixels", "57.00"]]
+    assert lines(analysis_tables.ensembles(results)) == [["2", "3", "21.50", "20.25", "23.00"]]
