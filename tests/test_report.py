@@ -21,7 +21,7 @@ from pipeline.claims.results import collect
 from pipeline.claims.verdicts import CLAIM_WORDS, QUESTION_WORDS, Answers, Verdict
 from pipeline.paper.claims import Side, registry
 from pipeline.params import Net, Params, Recipe, Train
-from pipeline.report import render, tables
+from pipeline.report import render, tables, tuning_tables
 from pipeline.report.render import write_report
 from pipeline.report.summary import summary
 from tests.fake_runs import change_metrics, fake_params, mark_failed, write_fake_runs
@@ -264,6 +264,19 @@ def test_the_tuning_section_has_the_trials_and_what_they_chose_instead_of_the_pa
     assert "| 0 | COMPLETE | 0.02 | 0.001 | 21.50 | 2 |" in text
     assert "| 1 | PRUNED | 0.0013 | 2e-05 | 60.25 | 1 |" in text
     assert "FAIL" not in text
+
+
+def test_the_tuned_values_beat_the_papers_or_not_by_the_sign_of_the_effect(runs: Path, params: Params) -> None:
+    results = collect(params, runs)
+    (row,) = [row for row in claims_table.question_rows(results) if row.id == "tuned_vs_paper"]
+    gain = (on_images(runs, "baseline") - on_images(runs, "tuned")).to_numpy().mean()
+    assert gain > 0
+    assert row.verdict.word == "differs"
+    beaten = f"On the test images the tuned values beat the paper's (+{gain:.2f} points, "
+    assert tuning_tables.answer(results, [row]).startswith(beaten)
+    worse = replace(row, effect=replace(row.effect, mean=-gain))
+    lost = f"On the test images the tuned values did not beat the paper's (-{gain:.2f} points, "
+    assert tuning_tables.answer(results, [worse]).startswith(lost)
 
 
 def test_exact_statements_are_computed_at_every_scale(runs: Path) -> None:
