@@ -68,6 +68,11 @@ def words(figure: Figure) -> set[str]:
     return {text.get_text() for text in texts(figure)}
 
 
+def same_color(one: Any, other: Any) -> bool:
+    """Whether two colors differ in how opaque they are at most."""
+    return matplotlib.colors.to_rgb(one) == pytest.approx(matplotlib.colors.to_rgb(other))
+
+
 # ---- the style
 
 
@@ -184,6 +189,13 @@ def test_effects_have_the_papers_figure_the_verdict_and_the_pairs_beside_them() 
     assert f" of the {len(given)} intervals" in caption
 
 
+@pytest.mark.parametrize(("low", "high", "inside"), [(0.2, 0.6, 1), (-0.6, 0.2, 0), (0.5, 0.9, 0)])
+def test_the_caption_counts_the_intervals_that_hold_the_papers_figure(low: float, high: float, inside: int) -> None:
+    (row,) = [claim_row(registry().claim("overlap_pool"), (low + high) / 2, low, high)]  # the paper has 0.4 points
+    _, caption = drawing(effects([row]))
+    assert f"The paper's figure lies within {inside} of the 1 interval that has one." in caption
+
+
 def test_claims_without_evidence_stay_out_of_the_forest() -> None:
     untested = replace(made_up_claims()[0], evidence=(), tested=None)
     assert effects([untested]) == "no claim was tested"
@@ -215,6 +227,9 @@ def test_variants_are_sorted_by_harm_and_signed_alike() -> None:
     figure, caption = drawing(variants(rows, {"adam": "Adam"}))
     names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert names == ["Adam", "tanh", "as_coded_as_coded_no_norm", "tuned"]
+    drawn = [line for line in figure.axes[0].lines if line.get_linestyle() == "-" and len(line.get_ydata()) == 2]
+    ends = {line.get_ydata()[0]: tuple(line.get_xdata()) for line in drawn}
+    assert [ends[place] for place in range(4)] == [(-1.0, 7.0), (0.5, 1.5), (0.1, 0.9), (-3.0, -1.0)]
     assert "Most harmful: Adam +3.00, tanh +1.00" in caption.replace("adam", "Adam")
     assert "most helpful: tuned −2.00" in caption
     assert "3 of 4" in caption
@@ -253,6 +268,21 @@ def test_curves_show_the_claims_main_variants_with_drops_and_last_errors() -> No
     assert f"no_dropout {last:.1f} / " in caption
     drops = next(line for line in figure.axes[0].lines if line.get_marker() == "v")
     assert sorted(drops.get_xdata()) == [5, 5, 9, 9]
+
+
+def test_a_curve_is_the_mean_over_the_seeds_in_a_band_from_the_lowest_to_the_highest() -> None:
+    made = results(fake_params())
+    figure, _ = drawing(curves(made))
+    (panel,) = [axes for axes in figure.axes if axes.get_title() == "no dropout"]
+    by_epoch = made.histories.query("variant == 'no_dropout'").groupby("epoch")
+    for column, name in (("val_error_top1", "validation"), ("train_error_top1", "training (mean over the epoch)")):
+        (line,) = [line for line in panel.lines if line.get_label() == name]
+        np.testing.assert_allclose(line.get_ydata(), by_epoch[column].mean())
+        (band,) = [band for band in panel.collections if same_color(band.get_facecolor()[0], line.get_color())]
+        corners = band.get_paths()[0].vertices
+        edges = [corners[corners[:, 0] == epoch, 1] for epoch in by_epoch.groups]
+        np.testing.assert_allclose([edge.min() for edge in edges], by_epoch[column].min())
+        np.testing.assert_allclose([edge.max() for edge in edges], by_epoch[column].max())
 
 
 def test_a_run_that_stopped_early_keeps_its_last_error_and_a_missing_one_is_counted() -> None:
@@ -299,6 +329,13 @@ def test_figure_1_marks_each_seed_where_it_arrived_or_ended() -> None:
     assert [line.get_marker() for line in main.lines if line.get_marker() != "None"] == ["o"] * 6
     assert [line.get_marker() for line in others.lines if line.get_marker() != "None"] == ["x"] * 3
     assert "four_layer_sigmoid over 40 (3 of 3 seeds never)" in caption
+
+
+def test_figure_1_draws_the_median_run_up_to_the_goal() -> None:
+    figure, _ = drawing(figure1(racers({"four_layer_relu": [4.0, 5, 39], "four_layer_tanh": [20.0, 30, 25]})))
+    relu, tanh = (line for line in figure.axes[0].lines if line.get_linewidth() == 3)
+    np.testing.assert_allclose(relu.get_ydata(), [90 - 13 * epoch for epoch in range(1, 6)])
+    np.testing.assert_allclose(tanh.get_ydata(), [90 - 65 * epoch / 25 for epoch in range(1, 26)])
 
 
 def test_figure_1_needs_both_arms() -> None:

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pipeline.claims.results import collect
@@ -65,7 +66,12 @@ def test_the_figure_shows_each_nets_error_by_year_and_by_work(tmp_path: Path, pa
     means = [error(tmp_path, variant).mean() for variant in ("lenet5_tuned", "tuned", "resnet18_tuned")]
     drawn_at = [tuple(map(float, bars.lines[0].get_xydata()[0])) for bars in years.containers]
     assert drawn_at == [pytest.approx((place, mean)) for place, mean in enumerate(means)]
+    heights = [float(np.ptp(bars.lines[2][0].get_segments()[0][:, 1])) for bars in years.containers]
+    halves = [half_width(error(tmp_path, variant)) for variant in ("lenet5_tuned", "tuned", "resnet18_tuned")]
+    assert heights == pytest.approx([2 * half for half in halves])
     assert [tuple(map(float, line.get_xydata()[0])) for line in old_years.lines] == [(1, 18.2), (2, 6.71)]
+    published = [tuple(map(float, line.get_xydata()[0])) for line in old_works.lines]
+    assert published == [(pytest.approx(724, rel=0.01), 18.2), (pytest.approx(3_800, rel=0.02), 6.71)]
     assert {text.get_text(): text.xy[0] for text in works.texts} == dict.fromkeys(
         ("LeNet-5", "AlexNet", "ResNet-18"), 2.0
     )

@@ -113,7 +113,8 @@ def _papers(lines: list[Line]) -> str:
     inside = sum(low <= paper <= high for low, paper, high in known)
     if not known:
         return ""
-    return f"The paper's figure lies within {inside} of the {several(len(known), 'interval')} that have one."
+    intervals = f"{several(len(known), 'interval')} that {'has' if len(known) == 1 else 'have'} one"
+    return f"The paper's figure lies within {inside} of the {intervals}."
 
 
 def _extremes(lines: list[Line]) -> str:
