@@ -413,6 +413,13 @@ def test_divergence_at_other_factors_is_held_against_that_at_one_half(whole_net:
     assert row.effect.mean == pytest.approx(expected[weakest])
 
 
+def test_of_several_comparisons_with_one_seed_the_least_is_shown() -> None:
+    row = rows_of(made_up(seeds=[SEEDS[0]]))["dropout_test_half"]
+    at_04, at_06 = (DIVERGENCES[factor] / DIVERGENCES[0.5] for factor in (0.4, 0.6))
+    assert at_06 < at_04
+    assert row.effect.mean == pytest.approx(at_06)
+
+
 def test_nets_that_were_not_analyzed_give_no_pair() -> None:
     sides = [Side(variant="baseline", of=of) for of in ("the columns", "halves at random")]
     for found in ({}, {"baseline": {}}, {"baseline": {"seeds": {"0": {}}}}):

@@ -151,6 +151,13 @@ def test_an_absolute_error_is_judged_by_whether_its_interval_includes_the_papers
 def test_a_bound_is_shown_or_exceeded_on_either_side(mean: float, half: float, elsewhere: str, own: str) -> None:
     bound = measured(mean, half, kind="limit", unit="percent", paper=0.1)
     assert (word(bound), word(replace(bound, on_paper_data=True))) == (elsewhere, own)
+    assert ("seeds would measure it to within" in reason(bound)) == (elsewhere == "too noisy to say")
+
+
+def test_a_factor_without_a_lower_end_can_be_larger_than_the_papers() -> None:
+    late = {"unit": "ratio", "paper": 0.5, "low": 0.0, "censored": Censored(treatment=1)}
+    step = measured(math.log(0.3), 0.3, **late)
+    assert (word(step), reason(step).partition(";")[0]) == ("same direction", "larger than the paper's")
 
 
 def test_a_bound_that_the_images_cannot_decide_says_how_many_could() -> None:

@@ -240,7 +240,9 @@ def _weakest(rows: list[Row]) -> Row:
     def strength(row: Row) -> float:
         (step,) = row.evidence
         mean, low, high = step.scaled(step.mean), step.low, step.high
-        half = 0.0 if low is None or high is None else (step.scaled(high) - step.scaled(low)) / 2
+        if low is None or high is None:  # one seed
+            return mean
+        half = (step.scaled(high) - step.scaled(low)) / 2
         return mean / half if half else math.copysign(math.inf, mean)
 
     return min(rows, key=strength) if len(rows) > 1 else rows[0]
