@@ -398,6 +398,7 @@ def test_an_analysis_that_one_seed_lacks_or_all_of_them_leaves_out_pairs() -> No
     row = rows_of(results)["off_centre"]
     others = np.delete(50 - lost("baseline"), SEEDS.index(5))
     assert (row.effect.n, row.left_out, row.effect.mean) == (3, 1, pytest.approx(others.mean()))
+    assert "1 of 4 pairs left out" in row.verdict.reason
     for found in ({}, {"no_crops_no_mirror": analyses("no_crops_no_mirror")}):
         row = rows_of(replace(made_up(("baseline",)), analyses=found))["off_centre"]
         assert (row.verdict.word, row.verdict.reason) == ("too noisy to say", "no pair is complete, 4 left out")
