@@ -145,6 +145,7 @@ def test_shifted_crops_are_those_cut_by_hand_from_a_padded_canvas(store: Store) 
     found = error_when_shifted(net, store, CROP_PX, batch_images=5)
     images = np.load(store.folder / "test/images.npy").astype(np.float32) - store.mean_image
     labels = torch.from_numpy(store.split("test").labels)
+    assert len({point["error_top1"] for point in found["shifts"]}) > 1
     by_direction = []
     for point, px in zip(found["shifts"][1:], (8, 17, 25), strict=True):
         errors = []
